@@ -1,0 +1,41 @@
+"""agentft: customise the behaviour of LLM agents with personas, plugins and gated rounds of feedback.
+
+The public names are loaded on first use, so that ``import agentft`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from agentft.api import Agent, load_agent, run
+    from agentft.host import Host
+    from agentft.hookspecs import hookimpl
+    from agentft.persona import Persona
+    from agentft.recipe import Recipe
+
+_NAMES = {
+    "run": "agentft.api",
+    "load_agent": "agentft.api",
+    "Agent": "agentft.api",
+    "Host": "agentft.host",
+    "hookimpl": "agentft.hookspecs",
+    "Persona": "agentft.persona",
+    "Recipe": "agentft.recipe",
+}
+
+__all__ = ["Agent", "Host", "Persona", "Recipe", "__version__", "hookimpl", "load_agent", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module 'agentft' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(_NAMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

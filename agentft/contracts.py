@@ -1,0 +1,142 @@
+"""Call shapes of the parts: what a source, transform, trainer, evaluator or backend is called with and returns."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from agentft.components import ModelRef
+from agentft.records import Example, Response
+
+if TYPE_CHECKING:
+    from agentft.persona import Persona
+
+
+@dataclass
+class DataContext:
+    """What a source or a transform may use besides its options.
+
+    Attributes:
+        persona: the recipe's persona, or None.
+        base: folder of the recipe; relative paths in it are relative to this folder.
+        seed: use only this for randomness.
+        drops: reason -> count, filled by :meth:`drop`.
+        files: files that were read; their digests become part of the stage's key.
+    """
+
+    persona: Persona | None = None
+    base: Path = Path(".")
+    seed: int = 0
+    drops: Counter[str] = field(default_factory=Counter)
+    dropped: list[dict[str, str]] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+
+    def drop(self, reason: str, where: str = "") -> None:
+        """Count a record that does not go on, by reason; ``where`` (file:line or id) is kept for the report."""
+        self.drops[reason] += 1
+        if len(self.dropped) < 1000:
+            self.dropped.append({"reason": reason, "where": where})
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What a trainer is called with.
+
+    Attributes:
+        model: the base model.
+        adapter: folder of the adapter that an earlier stage trained, or None.
+        rows: JSON-lines file -> see :mod:`agentft.render.rows`; tokenised and masked training rows.
+        validation: the same for validation, or None.
+        out: folder for everything; may hold checkpoints of an interrupted try, from which training continues.
+        config: the trainer's validated options (its ``config`` model).
+        device: the device profile as a mapping (see :mod:`agentft.engine.profile`).
+        seed: for order, dropout and initialisation.
+        pad_token_id: id to pad with.
+        progress: called as ``progress(step, total, {"loss": ..., "tokens_per_second": ...})``.
+    """
+
+    model: ModelRef
+    rows: Path
+    out: Path
+    config: Any
+    seed: int
+    pad_token_id: int
+    adapter: Path | None = None
+    validation: Path | None = None
+    device: Mapping[str, Any] = field(default_factory=dict)
+    progress: Callable[[int, int, Mapping[str, float]], None] | None = None
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a trainer leaves behind.
+
+    Attributes:
+        adapter: folder of the adapter, or None if the whole model was trained.
+        model: folder of the full model, or None if only an adapter was trained.
+        metrics: final numbers (``train_loss``, ``eval_loss``, ``steps``, ``tokens``, ``seconds`` ...).
+        trainable: number of parameters that moved; ``total``: number of parameters.
+    """
+
+    adapter: Path | None
+    model: Path | None
+    metrics: Mapping[str, float]
+    trainable: int
+    total: int
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """How to decode. ``temperature`` 0 is greedy. ``seed`` makes sampling repeatable."""
+
+    max_new_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float = 1.0
+    batch_size: int = 32
+    seed: int = 0
+
+
+class Backend(Protocol):
+    """Something that answers prompts. A prompt that fails gives a Response with ``finish="error"``; the rest go on."""
+
+    def generate(
+        self,
+        prompts: Sequence[Example],
+        settings: GenerationSettings,
+        on_batch: Callable[[Sequence[Response]], None] | None = None,
+        done: Mapping[str, Response] | None = None,
+    ) -> list[Response]:
+        """Answers in the order of ``prompts``.
+
+        ``on_batch`` is called with the responses of each finished batch (for progress and for saving). ``done`` maps prompt ids
+        to answers of an interrupted call; batches that are complete in it are not computed again, and the batches
+        are cut the same way as without it, so that the result does not depend on the interruption.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class EvalContext:
+    """What an evaluator may use besides samples and options.
+
+    Attributes:
+        persona: the persona that the agent plays.
+        language: of the persona, ``en`` or ``zh``.
+        seed: for bootstrap intervals and any drawing.
+        examples: held-out demonstrations (complete conversations).
+        logprobs: examples -> one ``(sum of log-probs, number of supervised tokens)`` each, natural logarithm, over
+            the supervised tokens, rendered exactly as in training; None if there is no model in process.
+    """
+
+    persona: Persona
+    language: str
+    seed: int = 0
+    examples: Sequence[Example] = ()
+    logprobs: Callable[[Sequence[Example]], list[tuple[float, int]]] | None = None
+
+
+# An evaluator's second argument: answers to prompts of the evaluator's own (for example break-character questions).
+Generate = Callable[[Iterable[Example]], list[Response]]

@@ -1,0 +1,269 @@
+"""The records that flow between stages. Frozen dataclasses, standard library only.
+
+Every record has ``to_dict`` and ``from_dict``; stages hand them over as JSON lines. ``from_dict`` raises
+:class:`~agentft.errors.DataError` with the reason, and the reader adds file and line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from agentft.errors import DataError
+
+ROLES = ("system", "user", "assistant", "tool")
+Direction = Literal["higher", "lower", "none"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a conversation.
+
+    Attributes:
+        role: ``system``, ``user``, ``assistant`` or ``tool``.
+        content: text; may be empty for an assistant message that only calls tools.
+        name: name of the speaker or of the tool that answered.
+        tool_calls: ``{"name": str, "arguments": dict}`` each.
+        train: None = the default (assistant messages are learned), False = never supervised.
+    """
+
+    role: str
+    content: str
+    name: str | None = None
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    train: bool | None = None
+
+    @property
+    def supervised(self) -> bool:
+        """True when the loss and the metrics look at this message."""
+        return self.role == "assistant" and self.train is not False
+
+    def to_dict(self) -> dict[str, Any]:
+        data: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.name is not None:
+            data["name"] = self.name
+        if self.tool_calls:
+            data["tool_calls"] = [dict(call) for call in self.tool_calls]
+        if self.train is not None:
+            data["train"] = self.train
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Message:
+        if not isinstance(data, Mapping):
+            raise DataError(f"a message must be an object with role and content, not {type(data).__name__}")
+        role, content = data.get("role"), data.get("content")
+        if role not in ROLES:
+            raise DataError(f"message role must be one of {', '.join(ROLES)}, not {role!r}")
+        calls = tuple(_tool_call(call) for call in data.get("tool_calls") or ())
+        if content is None and calls:
+            content = ""
+        if not isinstance(content, str):
+            raise DataError(f"message content must be text, not {type(content).__name__}")
+        train = data.get("train")
+        if train is not None and not isinstance(train, bool):
+            raise DataError(f"message key 'train' must be true or false, not {train!r}")
+        unknown = set(data) - {"role", "content", "name", "tool_calls", "train"}
+        if unknown:
+            raise DataError(f"unknown message key '{sorted(unknown)[0]}'")
+        return cls(role, content, data.get("name"), calls, train)
+
+
+def _tool_call(call: Any) -> dict[str, Any]:
+    import json
+
+    function = call.get("function", call) if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise DataError("a tool call needs a name")
+    arguments = function.get("arguments", {})
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except ValueError:
+            raise DataError(f"arguments of tool call '{function['name']}' are not JSON") from None
+    return {"name": function["name"], "arguments": arguments}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A conversation: a demonstration if it ends with the assistant, a prompt if it ends with the user.
+
+    Attributes:
+        id: unique within its source.
+        group: what must not be separated by a split (one customer, text or problem); None = the id.
+        tools: JSON schemas of the tools that may be called.
+        meta: free JSON data. Known keys: ``intent``, ``language``, ``persona``, ``facts`` (groups of alternatives,
+            of which a good answer contains one each), ``answer``, ``source``, ``escalate``.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    tools: tuple[Mapping[str, Any], ...] = ()
+    group: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def group_key(self) -> str:
+        return self.group if self.group is not None else self.id
+
+    @property
+    def last_user(self) -> str:
+        """Content of the last user message, empty if there is none."""
+        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+
+    def as_prompt(self) -> tuple[Example, str | None]:
+        """This conversation up to the last user turn, and the assistant's answer to it (None for a prompt)."""
+        if self.messages and self.messages[-1].role == "assistant":
+            return Example(self.id, self.messages[:-1], self.tools, self.group, self.meta), self.messages[-1].content
+        return self, None
+
+    def to_dict(self) -> dict[str, Any]:
+        data: dict[str, Any] = {"id": self.id, "messages": [m.to_dict() for m in self.messages]}
+        if self.tools:
+            data["tools"] = [dict(tool) for tool in self.tools]
+        if self.group is not None:
+            data["group"] = self.group
+        if self.meta:
+            data["meta"] = dict(self.meta)
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Any, default_id: str = "") -> Example:
+        """Build from a JSON object; a missing id becomes ``default_id``."""
+        if not isinstance(data, Mapping):
+            raise DataError(f"a row must be an object, not {type(data).__name__}")
+        messages = data.get("messages")
+        if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
+            raise DataError("'messages' must be a list that is not empty")
+        meta = data.get("meta") or {}
+        if not isinstance(meta, Mapping):
+            raise DataError("'meta' must be an object")
+        group = data.get("group")
+        return cls(
+            id=str(data.get("id") or default_id),
+            messages=tuple(Message.from_dict(message) for message in messages),
+            tools=tuple(data.get("tools") or ()),
+            group=None if group is None else str(group),
+            meta=meta,
+        )
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a backend answered to one prompt.
+
+    Attributes:
+        finish: ``stop`` (a stop token was reached), ``length`` (cut at the limit) or ``error``.
+        tokens: number of generated tokens, the stop token included.
+        error: why there is no text, when ``finish`` is ``error``.
+    """
+
+    id: str
+    text: str
+    finish: str = "stop"
+    tokens: int = 0
+    error: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"id": self.id, "text": self.text, "finish": self.finish, "tokens": self.tokens, "error": self.error}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Response:
+        return cls(**data)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One held-out prompt with the agent's answer to it; what evaluators look at.
+
+    ``reference`` is the demonstrated answer where the prompt came from a held-out demonstration, else None.
+    """
+
+    prompt: Example
+    response: Response
+    reference: str | None = None
+
+    @property
+    def id(self) -> str:
+        return self.prompt.id
+
+    @property
+    def text(self) -> str:
+        return self.response.text
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Outcome of one checklist item for one response: ``pass``, ``fail``, ``n.a.`` or ``unscored`` (no rule decides it)."""
+
+    item: str
+    verdict: str
+    evidence: str = ""
+    severity: str = "soft"
+    kind: str = "form"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"item": self.item, "verdict": self.verdict, "evidence": self.evidence, "severity": self.severity, "kind": self.kind}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number of an evaluation, with what it was computed from.
+
+    Attributes:
+        name: for example ``rouge-l`` or ``persona-adherence/close`` (a part of a metric after the slash).
+        value: the aggregate; NaN when nothing could be scored.
+        n: number of samples that were scored.
+        direction: whether ``higher`` or ``lower`` is better, or ``none`` (only to be looked at).
+        per_sample: sample id -> value. NaN = ought to be scored and could not; absent = does not apply.
+        ci: 95 % confidence interval of ``value``.
+        unit: ``share`` (0..1, shown as percent), ``points`` (0..100), or a word such as ``words``.
+        summary: what it measures, one short line for the reader of the report.
+        details: sample id -> JSON data for the report, for example the verdicts.
+    """
+
+    name: str
+    value: float
+    n: int
+    direction: Direction = "higher"
+    per_sample: Mapping[str, float] = field(default_factory=dict)
+    ci: tuple[float, float] | None = None
+    unit: str = "share"
+    summary: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def unscored(self) -> int:
+        return sum(math.isnan(value) for value in self.per_sample.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        def number(value: float) -> float | None:
+            return None if math.isnan(value) else value
+
+        return {
+            "name": self.name,
+            "value": number(self.value),
+            "n": self.n,
+            "direction": self.direction,
+            "per_sample": {key: number(value) for key, value in self.per_sample.items()},
+            "ci": list(self.ci) if self.ci else None,
+            "unit": self.unit,
+            "summary": self.summary,
+            "details": dict(self.details),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Score:
+        def number(value: float | None) -> float:
+            return math.nan if value is None else value
+
+        return cls(
+            **{
+                **data,
+                "value": number(data["value"]),
+                "per_sample": {key: number(value) for key, value in data["per_sample"].items()},
+                "ci": tuple(data["ci"]) if data["ci"] else None,
+            }
+        )
