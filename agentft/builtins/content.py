@@ -1,0 +1,23 @@
+"""Built-in personas and templates: neutral ones that belong to no domain."""
+
+from __future__ import annotations
+
+from agentft.builtins import shipped
+from agentft.components import PersonaSpec, TemplateSpec
+from agentft.hookspecs import hookimpl
+
+
+@hookimpl
+def agentft_personas() -> list[PersonaSpec]:
+    return [
+        PersonaSpec("assistant", "A concise and honest assistant", shipped("personas", "assistant.yaml")),
+        PersonaSpec("assistant-zh", "简洁、诚实的中文助手", shipped("personas", "assistant-zh.yaml"), language="zh"),
+    ]
+
+
+@hookimpl
+def agentft_templates() -> list[TemplateSpec]:
+    return [
+        TemplateSpec("system", "System prompt in English", shipped("templates", "system.j2")),
+        TemplateSpec("system-zh", "System prompt in Chinese", shipped("templates", "system-zh.j2")),
+    ]

@@ -1,0 +1,41 @@
+"""Fixtures for all tests. Nothing here touches the network, the user's cache or the user's runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+FAKES = Path(__file__).parent / "fakes"
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """``install("healthy", "broken")`` makes the fake distributions of ``tests/fakes`` discoverable."""
+    before = set(sys.modules)
+
+    def add(*names: str) -> None:
+        for name in names:
+            assert (FAKES / name).is_dir(), name
+            monkeypatch.syspath_prepend(str(FAKES / name))
+
+    yield add
+    for name in set(sys.modules) - before:
+        if name.startswith("fake_"):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder with public data sets, or a skip where it is absent."""
+    path = Path(os.environ.get("AGENTFT_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not path.is_dir():
+        pytest.skip("no public data sets beside the project (set AGENTFT_SHARED_DATA)")
+    return path

@@ -1,0 +1,71 @@
+"""A healthy plugin: one of everything that is cheap to make."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import agentft
+from agentft.components import EvaluatorSpec, ModelRef, PersonaSpec, SourceSpec, TemplateSpec, TransformSpec
+from agentft.errors import Problem
+from agentft.records import Example, Message, Score
+
+HERE = Path(__file__).parent
+SEEN: list = []
+
+
+@agentft.hookimpl
+def agentft_personas():
+    return [PersonaSpec("forecaster", "Says what the sky will do", str(HERE / "forecaster.yaml"))]
+
+
+@agentft.hookimpl
+def agentft_templates():
+    return [TemplateSpec("terse", "One line", str(HERE / "terse.j2"))]
+
+
+@agentft.hookimpl
+def agentft_sources():
+    yield SourceSpec("reports", "Weather questions with answers", "fake_weather:reports")
+
+
+@agentft.hookimpl
+def agentft_transforms():
+    return [TransformSpec("shout", "Upper case", "fake_weather:shout")]
+
+
+@agentft.hookimpl
+def agentft_evaluators():
+    return [EvaluatorSpec("mentions-sky", "Share of answers that mention the sky", "fake_weather:mentions_sky")]
+
+
+@agentft.hookimpl
+def agentft_check_recipe(recipe, catalog):
+    if recipe.name == "storm":
+        yield Problem("storms are not allowed here", hint="rename the recipe")
+
+
+@agentft.hookimpl
+def agentft_resolve_model(reference):
+    if reference == "cloud":
+        return ModelRef(reference, "/nowhere", "0" * 64, "weather")
+    return None
+
+
+@agentft.hookimpl
+def agentft_observe(event):
+    SEEN.append(event)
+
+
+def reports(config, ctx) -> Iterator[Example]:
+    for n in range(12):
+        messages = (Message("user", f"Will it rain on day {n}?"), Message("assistant", f"Day {n} stays dry, the sky is clear."))
+        yield Example(f"w{n}", messages)
+
+
+def shout(records, config, ctx) -> Iterator[Example]:
+    for example in records:
+        yield Example(example.id, tuple(Message(m.role, m.content.upper()) for m in example.messages), group=example.group)
+
+
+def mentions_sky(samples, generate, config, ctx):
+    values = {s.id: float("sky" in s.text.lower()) for s in samples}
+    return [Score("mentions-sky", sum(values.values()) / max(1, len(values)), len(values), per_sample=values)]

@@ -1,0 +1,6 @@
+import agentft
+
+
+@agentft.hookimpl
+def agentft_evaluator():
+    return []
