@@ -1,0 +1,154 @@
+"""Sources that read files: JSON lines, JSON and CSV / TSV."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from agentft.contracts import DataContext
+from agentft.data.jsonl import BadRows, iter_json, iter_lines
+from agentft.errors import DataError
+from agentft.records import Example
+
+
+class Columns(BaseModel):
+    """Which columns of a row become what, for rows that have no ``messages``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user: str = Field(description="Column with what the user says.")
+    assistant: str | None = Field(None, description="Column with the answer; without it the row is a prompt.")
+    system: str | None = Field(None, description="Column with a system message, put in front.")
+    id: str | None = Field(None, description="Column with the id; default: file name and line.")
+    group: str | None = Field(None, description="Column that a split must not separate.")
+    meta: list[str] = Field(default_factory=list, description="Columns to keep as meta data.")
+
+
+class JsonlConfig(BaseModel):
+    """Options of the sources ``jsonl`` and ``json``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str | list[str] = Field(description="File or files; relative to the recipe; wildcards allowed.")
+    columns: Columns | None = Field(None, description="Mapping for rows without `messages`.")
+    limit: int | None = Field(None, gt=0, description="Take only the first rows.")
+    on_bad: Literal["error", "skip"] = Field("error", description="What to do with rows that cannot be used; skipped ones are counted.")
+
+
+class CsvConfig(JsonlConfig):
+    """Options of the source ``csv``."""
+
+    columns: Columns = Field(description="Mapping from columns to a conversation.")
+    delimiter: str | None = Field(None, description="Default: tab for .tsv, else comma.")
+
+
+def read_jsonl(config: JsonlConfig, ctx: DataContext) -> Iterator[Example]:
+    """Conversations from JSON-lines files."""
+
+    def rows(path: Path, bad: BadRows) -> Iterator[tuple[int, Any]]:
+        return iter_json(path, bad)
+
+    return _read(config, ctx, rows)
+
+
+def read_json(config: JsonlConfig, ctx: DataContext) -> Iterator[Example]:
+    """Conversations from a file that is one JSON list; the "line" in messages is the index of the row from 1."""
+
+    def rows(path: Path, bad: BadRows) -> Iterator[tuple[int, Any]]:
+        yield from enumerate(load_json_list(path), 1)
+
+    return _read(config, ctx, rows)
+
+
+def read_csv(config: CsvConfig, ctx: DataContext) -> Iterator[Example]:
+    """Rows of CSV or TSV files with a header."""
+
+    def rows(path: Path, bad: BadRows) -> Iterator[tuple[int, Any]]:
+        delimiter = config.delimiter or ("\t" if path.suffix == ".tsv" else ",")
+        reader = csv.DictReader((line for _, line in iter_lines(path)), delimiter=delimiter, strict=True)
+        wanted = [c for c in (config.columns.user, config.columns.assistant, config.columns.group, config.columns.id) if c]
+        if missing := [c for c in [*wanted, *config.columns.meta] if c not in (reader.fieldnames or [])]:
+            raise DataError(f"{path}:1: no column '{missing[0]}' (columns: {', '.join(reader.fieldnames or [])})")
+        try:
+            for row in reader:
+                if None in row:
+                    bad.add(path, reader.line_num, f"more than {len(reader.fieldnames or [])} columns")
+                else:
+                    yield reader.line_num, row
+        except csv.Error as error:
+            raise DataError(f"{path}:{reader.line_num}: {error}") from None
+
+    return _read(config, ctx, rows)
+
+
+def load_json_list(path: Path) -> list[Any]:
+    """The rows of a JSON file that is one list.
+
+    Raises:
+        DataError: missing, not UTF-8, not JSON (with line and column) or not a list.
+    """
+    text = "".join(line for _, line in iter_lines(path))
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON: {error}") from None
+    if not isinstance(data, list):
+        raise DataError(f"{path}: expected a list of rows, found {type(data).__name__} (one object a line? use: jsonl)")
+    return data
+
+
+def paths(given: str | list[str], ctx: DataContext) -> list[Path]:
+    """The files behind ``path:``, wildcards expanded and sorted; recorded in ``ctx.files``."""
+    result: list[Path] = []
+    for one in [given] if isinstance(given, str) else given:
+        absolute = str(ctx.base / Path(one).expanduser())
+        found = sorted(glob.glob(absolute)) if any(c in one for c in "*?[") else [absolute]
+        if not found:
+            raise DataError(f"no file matches {absolute}")
+        result += [Path(name) for name in found]
+    ctx.files += result
+    return result
+
+
+def _read(config: JsonlConfig, ctx: DataContext, rows: Any) -> Iterator[Example]:
+    bad, count = BadRows(), 0
+    for path in paths(config.path, ctx):
+        for number, row in rows(path, bad):
+            if config.limit is not None and count >= config.limit:
+                break
+            try:
+                example = _example(row, config.columns, f"{path.stem}-{number}")
+            except DataError as error:
+                bad.add(path, number, error)
+                continue
+            count += 1
+            yield example
+    if config.on_bad == "error":
+        bad.raise_if_any("correct them, or set on_bad: skip")
+    for problem in bad.problems:
+        ctx.drop("row cannot be used", problem)
+
+
+def _example(row: Any, columns: Columns | None, default_id: str) -> Example:
+    if columns is None or (isinstance(row, Mapping) and "messages" in row):
+        return Example.from_dict(row, default_id)
+    if not isinstance(row, Mapping):
+        raise DataError(f"a row must be an object, not {type(row).__name__}")
+    messages = []
+    for role, column in (("system", columns.system), ("user", columns.user), ("assistant", columns.assistant)):
+        if column is None:
+            continue
+        value = row.get(column)
+        if not isinstance(value, str) or not value.strip():
+            raise DataError(f"column '{column}' is empty" if column in row else f"no column '{column}'")
+        messages.append({"role": role, "content": value})
+    data = {"messages": messages, "meta": {name: row.get(name) for name in columns.meta}}
+    data["id"] = row.get(columns.id) if columns.id else None
+    data["group"] = row.get(columns.group) if columns.group else None
+    return Example.from_dict(data, default_id)

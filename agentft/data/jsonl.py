@@ -1,0 +1,82 @@
+"""Reading and writing JSON lines, with file and line in every error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from agentft.errors import DataError
+from agentft.records import Example
+
+SHOWN = 20  # problems listed in one error; the rest is counted
+
+
+class BadRows:
+    """Collects problems of rows so that a user sees all of them at once, or counts them where they are to be skipped."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def add(self, path: Path, line: int, error: object) -> None:
+        self.problems.append(f"{path}:{line}: {error}")
+
+    def raise_if_any(self, hint: str) -> None:
+        if self.problems:
+            more = len(self.problems) - SHOWN
+            shown = self.problems[:SHOWN] + ([f"... and {more} more"] if more > 0 else [])
+            raise DataError("\n".join([*shown, f"{len(self.problems)} rows cannot be used; {hint}"]))
+
+
+def iter_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Non-empty lines with their numbers from 1.
+
+    Raises:
+        DataError: the file is missing, a folder, or not UTF-8 (with the line).
+    """
+    try:
+        with path.open("rb") as stream:
+            for number, raw in enumerate(stream, 1):
+                try:
+                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    raise DataError(f"{path}:{number}: not UTF-8 at byte {error.start} (save the file as UTF-8)") from None
+                if line.strip():
+                    yield number, line
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def iter_json(path: Path, bad: BadRows) -> Iterator[tuple[int, Any]]:
+    """Parsed lines with their numbers; lines that are not JSON go to ``bad``."""
+    for number, line in iter_lines(path):
+        try:
+            yield number, json.loads(line)
+        except ValueError as error:
+            bad.add(path, number, f"not JSON: {error}")
+
+
+def read_examples(path: Path) -> Iterator[Example]:
+    """Examples that agentft itself wrote; any problem is an error with file and line."""
+    bad = BadRows()
+    for number, row in iter_json(path, bad):
+        try:
+            yield Example.from_dict(row, default_id=f"{path.stem}-{number}")
+        except DataError as error:
+            bad.add(path, number, error)
+    bad.raise_if_any("correct them")
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write mappings as JSON lines; returns their number."""
+    count = 0
+    with path.open("w", encoding="utf-8") as stream:
+        for row in rows:
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def write_examples(path: Path, examples: Iterable[Example]) -> int:
+    return write_rows(path, (example.to_dict() for example in examples))
