@@ -96,7 +96,8 @@ class Catalog:
         plugin = self._host.plugin(namespace) if slash else None
         if plugin is not None and not plugin.builtin and plugin.status != "loaded":
             raise PluginError(
-                f"{kind} '{name}' needs the plugin '{namespace}' ({plugin.distribution} {plugin.version}), which is {plugin.status}: {plugin.cause}"
+                f"{kind} '{name}' needs the plugin '{namespace}' ({plugin.distribution} {plugin.version}), "
+                f"which is {plugin.status}: {plugin.cause}"
             )
         if slash and plugin is None:
             raise PluginError(f"{kind} '{name}': no plugin '{namespace}' is installed (try: pip install agentft-{namespace})")

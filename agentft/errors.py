@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 
 class AgentftError(Exception):
@@ -61,6 +60,8 @@ class Problem:
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """``did you mean 'x'?`` for the closest choice, else a list of the choices, else an empty string."""
+    from difflib import get_close_matches
+
     known = sorted(choices)
     # A namespaced name is also found by its bare part: "refunds" -> "customer-service/refunds".
     close = get_close_matches(word, known, n=1, cutoff=0.6) or [k for k in known if k.rpartition("/")[2] == word]

@@ -49,7 +49,7 @@ def code_digest(*packages: str) -> str:
     found: list[Path] = []
     for name in packages:
         place = root / name
-        found += sorted(place.rglob("*.py")) if place.is_dir() else [place]
+        found += sorted(p for p in place.rglob("*") if p.suffix in (".py", ".html", ".css", ".j2")) if place.is_dir() else [place]
     return digest([[str(path.relative_to(root)), file_digest(path)] for path in found])[:16]
 
 
@@ -336,8 +336,8 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def _folder_digest(folder: Path) -> str:
-    """Digest of the content of a stage's folder; logs with times in them (``*.log.jsonl``) do not count."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != STAGE_FILE and not p.name.endswith(".log.jsonl"))
+    """Digest of the content of a stage's folder; what differs from run to run (times in ``metrics.jsonl``) does not count."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in (STAGE_FILE, "metrics.jsonl"))
     return digest([[str(path.relative_to(folder)), file_digest(path)] for path in files])
 
 

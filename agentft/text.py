@@ -15,10 +15,24 @@ _CJK_RE = re.compile(f"[{CJK}]")
 # A word is one CJK character or a run of letters and digits that may be joined inside ("don't", "3.5", "e-mail").
 _WORD_RE = re.compile(rf"[{CJK}]|[^\W_{CJK}]+(?:['’.,:/@-][^\W_{CJK}]+)*")
 _LETTER_RE = re.compile(r"[^\W\d_]")
-# Sentence ends: ASCII marks need a following space or the end (so that "3.5" and "e.g." inside do not always cut),
-# fullwidth marks need nothing. Closing quotes and brackets belong to the sentence.
-_SENTENCE_RE = re.compile(r"[^。！？!?.\n]*(?:(?:[.!?]+(?=[\"'”’)\]]*(?:\s|$))|[。！？]+)[\"'”’)\]」』]*|[.]|\n|$|[!?])")
-_ABBREVIATION_RE = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|St|No|vs|e\.g|i\.e|etc|approx|a\.m|p\.m)|\b[A-Z])\.$", re.IGNORECASE)
+# Closing quotes, brackets and markdown marks belong to the sentence that ends before them.
+_CLOSING = r"[\"'”’)\]」』》*_]*"
+# A line break, fullwidth marks anywhere, ASCII marks before white space or the end (so "3.5" and "a.com/?q" stay whole);
+# "!" and "?" also where the next sentence follows without a space.
+_BREAK_RE = re.compile(
+    rf"(?:[。！？]+|(?<![!?])[!?]++(?={_CLOSING}(?:\s|$|[{CJK}A-Z\"“]))|(?<!\.)\.++(?={_CLOSING}(?:\s|$)))[.!?。！？]*{_CLOSING}|\n"
+)
+_TITLE_RE = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|vs|e\.g|i\.e|cf|approx|Fig)\.$", re.IGNORECASE)
+# These may stand at the end of a sentence as well as inside it.
+_SHORT_RE = re.compile(r"\b(?:etc|[ap]\.m|[A-Z]\.[A-Z]|Inc|Ltd|Co|Jr|Sr)\.$", re.IGNORECASE)
+_INITIAL_RE = re.compile(r"(?:^|[\s.])[A-HJ-Z]\.$")
+# Words that begin a sentence and are no family names: "Zone C. It costs" are two sentences, "judge R. Lowry" is none.
+_STARTER_RE = re.compile(
+    r"(?:The|This|That|These|Those|It|You|We|He|She|They|I|If|What|Which|Who|Where|How|Why|When|Then|There|Here|A|An|And|But|So|Or"
+    r"|In|On|At|By|For|From|To|With|As|Is|Are|Do|Does|Did|Can|Could|Will|Would|Please|Now|Not|No|Yes|All|Your|My|Our|Its|Their|Try"
+    r"|Look|Check|Let)\b"
+)
+_LIST_NUMBER_RE = re.compile(r"\d{1,2}\.")
 
 
 def words(text: str) -> list[str]:
@@ -29,28 +43,33 @@ def words(text: str) -> list[str]:
 def sentences(text: str) -> list[str]:
     """Non-empty sentences of ``text``, stripped. A line break ends a sentence; common abbreviations do not."""
     result: list[str] = []
-    open_part = ""
-    for match in _SENTENCE_RE.finditer(text):
-        piece = match.group(0)
-        open_part += piece
-        stripped = open_part.strip()
-        closed = piece.endswith("\n") or bool(re.search(r"[.!?。！？][\"'”’)\]」』]*$", piece))
-        inside_token = piece.endswith(".") and text[match.end() : match.end() + 1].strip() != ""
-        if not closed or inside_token or (_ABBREVIATION_RE.search(stripped) and not _is_end(text, match.end())):
+    start = 0
+    for found in [*_BREAK_RE.finditer(text), None]:
+        end = found.end() if found else len(text)
+        piece = text[start:end].strip()
+        if found and found.group().startswith(".") and _goes_on(piece, text[end:].lstrip(" \t")):
             continue
-        if _has_content(stripped):
-            result.append(stripped)
-        elif stripped and result:
-            result[-1] += stripped
-        open_part = ""
-    if _has_content(open_part):
-        result.append(open_part.strip())
+        start = end
+        if _has_content(piece):
+            result.append(piece)
+        elif piece and result and found:
+            result[-1] += piece
     return result
 
 
-def _is_end(text: str, position: int) -> bool:
-    rest = text[position:]
-    return not rest.strip() or rest.lstrip(" ").startswith("\n")
+def _goes_on(piece: str, rest: str) -> bool:
+    """Whether the full stop at the end of ``piece`` belongs to an abbreviation or a list number."""
+    if not rest or rest.startswith("\n"):
+        return False
+    if _TITLE_RE.search(piece):
+        return True
+    if re.search(r"\bNo\.$", piece):
+        return rest[0].isdigit()
+    if _LIST_NUMBER_RE.fullmatch(piece):
+        return not rest[0].islower()
+    if _SHORT_RE.search(piece):
+        return not rest[0].isupper()
+    return bool(_INITIAL_RE.search(piece)) and not _STARTER_RE.match(rest)
 
 
 def _has_content(piece: str) -> bool:

@@ -1,23 +1,10 @@
-"""Built-in commands. Name, target and the line that ``agentft --help`` shows, without importing any of them."""
+"""Built-in commands; their table is in :mod:`agentft.cli.table`."""
 
 from __future__ import annotations
 
+from agentft.cli.table import COMMANDS
 from agentft.components import CommandSpec
 from agentft.hookspecs import hookimpl
-
-COMMANDS = {
-    "init": "Start a recipe for a persona in a new folder",
-    "check": "Find every mistake in a recipe before anything runs",
-    "data": "Preview what a recipe will train on",
-    "run": "Do everything that a recipe says",
-    "evaluate": "Compare base and tuned model on held-out prompts",
-    "chat": "Talk to an agent in the terminal",
-    "report": "Show or rebuild the report of a run",
-    "runs": "List, show and clean up runs",
-    "personas": "List, show and render personas",
-    "plugins": "List, show and examine plugins",
-    "models": "List and fetch models",
-}
 
 
 @hookimpl

@@ -148,7 +148,7 @@ def _example(row: Any, columns: Columns | None, default_id: str) -> Example:
         if not isinstance(value, str) or not value.strip():
             raise DataError(f"column '{column}' is empty" if column in row else f"no column '{column}'")
         messages.append({"role": role, "content": value})
-    data = {"messages": messages, "meta": {name: row.get(name) for name in columns.meta}}
+    data: dict[str, Any] = {"messages": messages, "meta": {name: row.get(name) for name in columns.meta}}
     data["id"] = row.get(columns.id) if columns.id else None
     data["group"] = row.get(columns.group) if columns.group else None
     return Example.from_dict(data, default_id)

@@ -107,7 +107,7 @@ def test_hook_agentft_resolve_model(host):
 
 def test_hook_agentft_observe(host, caplog):
     host.observe(RunStarted("r", "recipe"))
-    assert sys.modules["fake_weather"].SEEN == [RunStarted("r", "recipe")]
+    assert [RunStarted("r", "recipe")] == sys.modules["fake_weather"].SEEN
 
 
 def test_an_observer_that_fails_is_logged_and_goes_no_further(caplog):

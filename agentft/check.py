@@ -1,0 +1,263 @@
+"""Checking what a recipe names: parts, options, types along the chain, installed versions, persona, model.
+
+:func:`check_recipe` finds everything at once and imports no model code; that is what makes ``agentft check`` quick.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from agentft import jinja
+from agentft.errors import PluginError, Problem, RecipeError
+from agentft.persona import Persona, find_persona, persona_path, resolver, template_path
+from agentft.recipe import PartUse, Recipe
+from agentft.validation import in_order, problems_of
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+    from agentft.catalog import Catalog, Entry
+
+Path_ = tuple[str | int, ...]
+
+
+def check_recipe(recipe: Recipe, catalog: Catalog) -> list[Problem]:
+    """Everything that is wrong with what ``recipe`` names, sorted by place; empty if it can run."""
+    return _Check(recipe, catalog).run()
+
+
+def part_uses(recipe: Recipe) -> Iterator[tuple[str, Path_, PartUse]]:
+    """Every part that a recipe names: kind, path in the recipe, use."""
+    groups: list[tuple[str, Path_, Sequence[PartUse]]] = [
+        ("source", ("data", "sources"), recipe.data.sources),
+        ("transform", ("data", "transforms"), recipe.data.transforms),
+        ("source", ("data", "prompts"), recipe.data.prompts),
+        ("trainer", ("train",), recipe.train),
+        ("evaluator", ("evaluate",), recipe.evaluate),
+    ]
+    for kind, path, uses in groups:
+        yield from ((kind, (*path, index), use) for index, use in enumerate(uses))
+
+
+def unmet(requirement: Requirement) -> str:
+    """Why an installed environment does not satisfy a requirement, or an empty string. Extras are looked at too."""
+    if requirement.marker is not None and not requirement.marker.evaluate():
+        return ""
+    try:
+        version = metadata.version(requirement.name)
+    except metadata.PackageNotFoundError:
+        return f"'{requirement.name}' is not installed"
+    if not requirement.specifier.contains(version, prereleases=True):
+        return f"{requirement.name} {version} is installed, which is not {requirement.specifier}"
+    from packaging.requirements import Requirement
+
+    for needed in [Requirement(text) for text in metadata.requires(requirement.name) or ()] if requirement.extras else []:
+        marker, needed.marker = needed.marker, None
+        brought = marker is not None and any(
+            marker.evaluate({"extra": extra}) and not marker.evaluate({"extra": ""}) for extra in requirement.extras
+        )
+        if brought and (reason := unmet(needed)):
+            return reason
+    return ""
+
+
+class _Check:
+    def __init__(self, recipe: Recipe, catalog: Catalog):
+        self.recipe, self.catalog = recipe, catalog
+        self.problems: list[Problem] = []
+        self.entries: dict[Path_, Entry] = {}
+
+    def run(self) -> list[Problem]:
+        self.requirements()
+        for kind, path, use in part_uses(self.recipe):
+            self.part(kind, path, use)
+        self.named("backend", ("generation", "backend"), self.recipe.generation.backend)
+        self.chain()
+        self.evaluation()
+        self.model()
+        persona = self.persona()
+        if persona is not None:
+            self.template(persona)
+            self.language(persona)
+        return in_order(self.problems, str(self.recipe.path or ""))
+
+    def report(self, path: Path_, message: str, hint: str = "", *, key: bool = False) -> None:
+        self.problems.append(self.recipe.problem(path, message, hint, key=key))
+
+    def requirements(self) -> None:
+        from packaging.requirements import Requirement
+
+        for index, text in enumerate(self.recipe.requires):
+            if reason := unmet(Requirement(text)):
+                self.report(("requires", index), reason, f"pip install --upgrade '{text}'")
+
+    def named(self, kind: str, path: Path_, name: str) -> Entry | None:
+        """The part of that name, or None and a problem."""
+        try:
+            entry = self.catalog.get(kind, name)
+        except PluginError as error:
+            self.report(path, str(error))
+            return None
+        from packaging.requirements import InvalidRequirement, Requirement
+
+        for text in getattr(entry.spec, "requires", ()):
+            try:
+                reason = unmet(Requirement(text))
+            except InvalidRequirement:
+                reason = f"its plugin {entry.distribution} names a requirement that is none: '{text}'"
+            if reason:
+                self.report(path, f"{kind} '{name}': {reason}", f"pip install '{text}'")
+        return entry
+
+    def part(self, kind: str, path: Path_, use: PartUse) -> None:
+        if use.weight != 1 and kind != "source":
+            self.report((*path, "weight"), f"'weight' is for sources, '{use.use}' is a {kind}", key=True)
+        entry = self.named(kind, (*path, "use"), use.use)
+        if entry is None:
+            return
+        self.entries[path] = entry
+        if self.options(entry, path, use) and kind == "source" and entry.plugin.builtin:
+            self.files(path, use.options.get("path"))
+
+    def options(self, entry: Entry, path: Path_, use: PartUse) -> bool:
+        """Whether the part takes these options."""
+        try:
+            model = self.catalog.config_model(entry)
+            if model is not None:
+                model.model_validate(use.options)
+        except ValidationError as error:
+            self.problems += problems_of(error, model, lambda at, message, hint, key: self.recipe.problem(at, message, hint, key=key), path)  # type: ignore[arg-type]
+            return False
+        except PluginError as error:
+            self.report((*path, "use"), str(error))
+            return False
+        except Exception as error:  # foreign code; it must not hide the other problems, and it must be named
+            cause = f"{type(error).__name__}: {error}"
+            self.report(
+                (*path, "use"),
+                f"{entry.kind} '{entry.name}' of {entry.distribution} {entry.version} failed while its options were checked: {cause}",
+            )
+            return False
+        for name in use.options if model is None else ():
+            self.report((*path, name), f"'{use.use}' takes no options, so '{name}' is not known", key=True)
+        return model is not None or not use.options
+
+    def files(self, path: Path_, given: Any) -> None:
+        """Files that a built-in source reads. (What ``path`` means to another source is that source's business.)"""
+        several = isinstance(given, (list, tuple))
+        for index, name in enumerate(given if several else [given] if isinstance(given, str) else []):
+            file = str(self.recipe.base / Path(name).expanduser())
+            if not Path(file).exists() and not glob.glob(file):
+                self.report(
+                    (*path, "path", index) if several else (*path, "path"),
+                    f"there is no file '{file}'",
+                    "paths start at the recipe's folder",
+                )
+
+    def chain(self) -> None:
+        """Record kinds from the sources through the transforms to the trainers."""
+        kind = ""
+        for path, entry in self.entries.items():
+            produces, consumes = (getattr(entry.spec, name, "") for name in ("produces", "consumes"))
+            if path[:2] == ("data", "sources"):
+                if produces == "prompt":
+                    self.report(
+                        (*path, "use"),
+                        f"'{entry.name}' has prompts without answers; there is nothing to learn from",
+                        "name it under data.prompts",
+                    )
+                elif kind and produces != kind:
+                    self.report((*path, "use"), f"'{entry.name}' gives {produces} records, the source before it {kind} records")
+                else:
+                    kind = produces
+            elif path[:2] == ("data", "prompts") and produces not in ("prompt", "example"):
+                self.report((*path, "use"), f"'{entry.name}' gives {produces} records, which are no prompts")
+            elif path[0] == "train" or path[:2] == ("data", "transforms"):
+                if kind and consumes != kind:
+                    self.report((*path, "use"), f"'{entry.name}' takes {consumes} records, but gets {kind} records")
+                elif path[0] != "train":
+                    kind = produces
+        if self.recipe.train and not self.recipe.data.sources:
+            self.report(("train",), "there is nothing to train on", "name a source under data.sources")
+
+    def evaluation(self) -> None:
+        recipe = self.recipe
+        held_out = bool(recipe.data.sources) and recipe.data.split.test > 0
+        answered = held_out or any(
+            getattr(e.spec, "produces", "") == "example" for p, e in self.entries.items() if p[:2] == ("data", "prompts")
+        )
+        seen: dict[str, int] = {}
+        for path, entry in self.entries.items():
+            if path[0] != "evaluate":
+                continue
+            if getattr(entry.spec, "consumes", "") in ("reference", "example") and not answered:
+                self.report(
+                    (*path, "use"),
+                    f"'{entry.name}' compares with held-out demonstrations, and there are none",
+                    "set data.split.test above 0",
+                )
+            elif not answered and not recipe.data.prompts:
+                self.report(
+                    (*path, "use"),
+                    f"there are no prompts for '{entry.name}'",
+                    "name a source under data.prompts, or set data.split.test above 0",
+                )
+            use = recipe.evaluate[int(path[1])]
+            if (name := use.model_dump_json()) in seen:
+                self.report((*path, "use"), f"'{entry.name}' is named twice", f"it is entry {seen[name] + 1} already")
+            seen.setdefault(name, int(path[1]))
+        for index, use in enumerate(recipe.data.prompts):
+            named = self.entries.get(("data", "prompts", index))
+            if use in recipe.data.sources and named is not None and getattr(named.spec, "produces", "") == "example":
+                message = f"'{use.use}' is also under data.sources: the agent would be asked what it was trained on"
+                self.report(("data", "prompts", index), message, "leave it out here; data.split.test holds rows back for the evaluation")
+        if not recipe.train and not recipe.evaluate:
+            self.report((), "the recipe does nothing: it neither trains nor evaluates", "add train: or evaluate:")
+
+    def model(self) -> None:
+        reference = self.recipe.model
+        looks_local = reference.startswith(("./", "../", "/", "~", ".\\")) or reference.lower().endswith(".gguf")
+        if looks_local and not Path(self.recipe.model_reference).exists() and not Path(reference).expanduser().exists():
+            self.report(("model",), f"there is no file or folder '{self.recipe.model_reference}'", "paths start at the recipe's folder")
+
+    def persona(self) -> Persona | None:
+        where: Path_ = ("persona", "use")
+        try:
+            path = persona_path(self.recipe.persona.use, self.recipe.base, resolver(self.catalog))
+            if not path.exists():
+                self.report(where, f"there is no file '{path}'", "paths start at the recipe's folder")
+                return None
+            return find_persona(self.catalog, self.recipe.persona, self.recipe.base, self.variable)
+        except PluginError as error:
+            self.report(where, str(error))
+        except RecipeError as error:
+            self.problems += error.problems
+        return None
+
+    def variable(self, name: str, message: str, hint: str) -> Problem:
+        return self.recipe.problem(("persona", "variables", name), message, hint, key="has no variable" in message)
+
+    def template(self, persona: Persona) -> None:
+        try:
+            path = template_path(persona, self.catalog)
+            jinja.render_text(path.read_text("utf-8"), persona.context(), str(path))
+        except PluginError as error:
+            self.report(("persona", "use"), f"persona '{persona.name}': {error}")
+        except RecipeError as error:
+            self.problems += error.problems
+        except (OSError, UnicodeDecodeError) as error:
+            self.report(("persona", "use"), f"the template '{persona.template}' of persona '{persona.name}' cannot be read: {error}")
+
+    def language(self, persona: Persona) -> None:
+        for _, path, use in part_uses(self.recipe):
+            spoken = use.options.get("language")
+            if spoken in ("en", "zh") and spoken != persona.language:
+                self.report(
+                    (*path, "language"), f"'{use.use}' is set to {spoken}, but the persona '{persona.name}' speaks {persona.language}"
+                )
