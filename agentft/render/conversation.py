@@ -1,0 +1,258 @@
+"""The one renderer: a conversation becomes text, token ids, spans and labels.
+
+Training, evaluation, chat and serving call the same object, so that a model is asked in exactly the way in which it was
+taught. :meth:`Renderer.check` proves it for a model and says how its chat template is treated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from typing import Any, Literal
+
+from agentft.errors import DataError, RecipeError
+from agentft.records import Example, Message
+from agentft.render.messages import Chat, Disarm, check_kept, to_chat, to_tools, with_system
+from agentft.render.template import QUESTION, ChatTemplate
+from agentft.render.tokens import PieceTokenizer
+
+MASKED = -100
+RENDER_VERSION = 1  # raise it when the same input gives another row: the digest, and with it every cached row, changes
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One row, or one prompt.
+
+    Attributes:
+        id: the example's; ``id#n`` where the n-th of several rows came from one example.
+        input_ids: token ids.
+        labels: the same length; -100 where nothing is learned. A prompt's are all -100.
+        text: what the ids say.
+        spans: supervised ``(start, end)`` in characters of ``text``: what the model has to write, stop token included.
+        disarmed: number of messages in which typed control tokens were made ordinary text.
+    """
+
+    id: str
+    input_ids: list[int]
+    labels: list[int]
+    text: str
+    spans: list[tuple[int, int]]
+    disarmed: int = 0
+
+    @property
+    def supervised(self) -> int:
+        """Number of tokens that are learned."""
+        return sum(label != MASKED for label in self.labels)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """A row before tokenisation: its text, where assistant turns start in it, and which parts are supervised."""
+
+    id: str
+    text: str
+    starts: list[int]
+    spans: list[tuple[int, int]]
+    disarmed: int
+
+    @property
+    def cuts(self) -> list[int]:
+        """Where the text is cut for tokenisation; each span is a piece of its own."""
+        return sorted({*self.starts, *(end for _, end in self.spans if end < len(self.text))})
+
+    def encode(self, pieces: list[list[int]]) -> Encoded:
+        learned = {start for start, _ in self.spans}
+        labels = [ids if place in learned else [MASKED] * len(ids) for place, ids in zip([0, *self.cuts], pieces, strict=True)]
+        return Encoded(self.id, list(chain.from_iterable(pieces)), list(chain.from_iterable(labels)), self.text, self.spans, self.disarmed)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """The template's input: the messages with the persona in front, the same as dictionaries, and the tools."""
+
+    messages: tuple[Message, ...]
+    chat: Chat
+    tools: list[dict[str, Any]] | None
+    disarmed: int
+
+
+class Renderer:
+    """Renders conversations for one tokenizer, persona and chat template.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers.
+        system: the persona's system prompt, put in front of every conversation.
+        chat_template: Jinja source to use in place of the tokenizer's own.
+        template_kwargs: variables for the template, for example ``{"enable_thinking": False}``.
+
+    Attributes:
+        mode: ``joint``: a conversation is one row. ``per-turn``: the template rewrites history (it drops thoughts, or ends
+            earlier turns differently), so each supervised turn is a row of its own, with the history as the
+            model will see it. Decided for each conversation by comparing texts; this is what a plain one of two turns gets.
+        system_mode: ``system``, or ``folded-into-user`` where the template has no usable system role.
+        stop_token_ids: tokens at which generation ends, the template's own first.
+
+    Raises:
+        RecipeError: tokenizer and template cannot be used.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        system: str = "",
+        chat_template: str | None = None,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ):
+        if not tokenizer.is_fast:
+            raise RecipeError("the model needs a fast tokenizer (tokenizer.json)")
+        self.tokenizer = tokenizer
+        self.given_kwargs = dict(template_kwargs or {})
+        self.template = ChatTemplate(tokenizer, chat_template, template_kwargs)
+        self._disarm = Disarm(tokenizer, self.template.text)
+        self.given_system, self.system = system, self._disarm.text(system)
+        self.mode: Literal["joint", "per-turn"] = "joint" if self.template.keeps_history else "per-turn"
+        self.system_mode: Literal["system", "folded-into-user"] = "system" if self.template.system_role else "folded-into-user"
+        self.stop_token_ids = self._stop_token_ids()
+        anchors = (self.template.header, *(self.template.added.get(index, "") for index in self.stop_token_ids))
+        try:
+            self._pieces = PieceTokenizer(tokenizer, anchors, self._shared_prefix())
+        except DataError as error:
+            raise RecipeError(f"the persona does not fit the model: {error}") from error
+
+    def prompt(self, example: Example) -> Encoded:
+        """What the model reads before it answers: persona, conversation, generation prompt; nothing is supervised.
+
+        Raises:
+            DataError: the conversation ends with the assistant, or the template refuses it.
+        """
+        conversation = self._prepare(example)
+        if not example.messages or example.messages[-1].role == "assistant":
+            raise DataError(f"{example.id}: a prompt has to end with a message to answer, not with the assistant's")
+        text = self.template.render(conversation.chat, conversation.tools, generate=True)
+        starts = _starts(list(self._prompts(conversation, len(conversation.messages)).values()), text)
+        return self._encode([_Layout(example.id, text, starts, [], conversation.disarmed)])[0]
+
+    def training(self, example: Example) -> list[Encoded]:
+        """The rows of one conversation: usually one, see :attr:`mode`; none if no message is supervised.
+
+        A row ends with the last supervised stop token. It starts with the very ids of :meth:`prompt` for each
+        supervised turn.
+
+        Raises:
+            DataError: the template refuses the conversation or loses part of it.
+        """
+        return self._encode(self._layouts(example))
+
+    def training_many(self, examples: Iterable[Example]) -> list[list[Encoded] | DataError]:
+        """:meth:`training` of each example, tokenised in one go; the error in place of the rows of one that cannot be rendered."""
+        results: list[list[_Layout] | DataError] = []
+        for example in examples:
+            try:
+                results.append(self._layouts(example))
+            except DataError as error:
+                results.append(error)
+        rows = iter(self._encode([layout for result in results if isinstance(result, list) for layout in result]))
+        return [[next(rows) for _ in result] if isinstance(result, list) else result for result in results]
+
+    def answer(self, ids: Sequence[int]) -> str:
+        """The message in generated ids: up to the first stop token, without scaffold, thoughts and special tokens."""
+        end = next((place for place, token in enumerate(ids) if token in self.stop_token_ids), len(ids))
+        text = self.tokenizer.decode(list(ids[:end]), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        # What comes right before the answer: "</think>" of a thought, or all of "<|channel|>final<|message|>".
+        mark = "</think>" if "</think>" in self.template.scaffold else self.template.scaffold.strip()
+        text = text.rpartition(mark)[2] if mark else text
+        return self._disarm.special.sub("", text).strip()
+
+    def check(self) -> list[str]:
+        """Prove on probe conversations that this template trains what it serves; the facts, one sentence each.
+
+        Raises:
+            DataError: a check failed.
+        """
+        from agentft.render.checks import check
+
+        return check(self)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of everything that decides how a conversation is rendered; travels with the model."""
+        parts = {
+            "version": RENDER_VERSION,
+            "template": self.template.text,
+            "kwargs": self.template.kwargs,
+            "system": self.system,
+            "added": {str(index): text for index, text in sorted(self.template.added.items())},
+            "bos and eos": [self.tokenizer.bos_token, self.tokenizer.eos_token],
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+    def _prepare(self, example: Example) -> _Prepared:
+        messages = [self._disarm.message(message) for message in example.messages]
+        disarmed = sum(new.content != old.content for new, old in zip(messages, example.messages, strict=True))
+        complete = with_system(messages, self.system, fold=not self.template.system_role)
+        as_text = any(message.tool_calls for message in messages) and self.template.tool_form[0]
+        tools = to_tools(self._disarm.tools(example.tools))
+        return _Prepared(complete, to_chat(complete, as_text), tools, disarmed)
+
+    def _prompts(self, conversation: _Prepared, end: int) -> dict[int, str]:
+        """For each assistant message before ``end``, by index: what the model read before it wrote it."""
+        places = [index for index in range(1, end) if conversation.messages[index].role == "assistant"]
+        return {index: self.template.render(conversation.chat[:index], conversation.tools, generate=True) for index in places}
+
+    def _layouts(self, example: Example) -> list[_Layout]:
+        conversation = self._prepare(example)
+        messages, chat, tools = conversation.messages, conversation.chat, conversation.tools
+        supervised = [index for index, message in enumerate(messages) if message.supervised]
+        if not supervised:
+            return []
+        if supervised[0] == 0:
+            raise DataError("the conversation begins with the assistant and there is no system prompt: nothing to answer")
+        prompts = self._prompts(conversation, supervised[-1] + 1)
+        ends = {index: prompts[index] + self.template.completion(prompts[index], chat[: index + 1], tools) for index in supervised}
+        whole = ends[supervised[-1]]
+        check_kept((message for message in messages[: supervised[-1]] if message.role != "assistant"), whole)
+        for index in supervised:
+            check_kept([messages[index]], ends[index][len(prompts[index]) :])
+        if all(whole.startswith(text) for text in (*prompts.values(), *ends.values())):
+            spans = [(len(prompts[index]), len(ends[index])) for index in supervised]
+            return [_Layout(example.id, whole, [len(prompt) for prompt in prompts.values()], spans, conversation.disarmed)]
+        rows = []
+        for number, index in enumerate(supervised, 1):
+            earlier = [prompt for place, prompt in prompts.items() if place < index]
+            start, end = len(prompts[index]), len(ends[index])
+            name = f"{example.id}#{number}" if len(supervised) > 1 else example.id
+            rows.append(_Layout(name, ends[index], [*_starts(earlier, prompts[index]), start], [(start, end)], conversation.disarmed))
+        return rows
+
+    def _encode(self, layouts: Sequence[_Layout]) -> list[Encoded]:
+        pieces = self._pieces.encode([(layout.text, layout.cuts) for layout in layouts])
+        return [layout.encode(found) for layout, found in zip(layouts, pieces, strict=True)]
+
+    def _stop_token_ids(self) -> tuple[int, ...]:
+        texts = [self.template.stop.text]
+        with suppress(DataError):  # a template without tool calls
+            texts.append(self.template.tool_form[1].text)
+        if self.tokenizer.eos_token:
+            texts.append(self.tokenizer.eos_token)
+        return tuple(self.tokenizer.convert_tokens_to_ids(list(dict.fromkeys(texts))))
+
+    def _shared_prefix(self) -> str:
+        """What every row begins with, up to the last added token before the user's text; proved to be separable."""
+        conversation = self._prepare(Example("probe", (Message("user", QUESTION),)))
+        text = self.template.render(conversation.chat, conversation.tools, generate=True)
+        before = text.partition(QUESTION)[0]
+        added = self.template.added_in(before)
+        prefix = before[: before.rfind(added[-1])] if added else ""
+        whole, parts = (PieceTokenizer(self.tokenizer, (), start).encode([(text, [])]) for start in ("", prefix))
+        return prefix if whole == parts else ""
+
+
+def _starts(prompts: Sequence[str], text: str) -> list[int]:
+    """Where in ``text`` earlier assistant turns start; none where the template has rewritten the history."""
+    return [len(prompt) for prompt in prompts] if all(text.startswith(prompt) for prompt in prompts) else []

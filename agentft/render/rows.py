@@ -1,0 +1,176 @@
+"""Examples to training rows: rendered, tokenised, masked, and every one that is left out counted with its reason."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any, Literal
+
+from agentft.contracts import DataContext
+from agentft.errors import DataError
+from agentft.records import Example
+from agentft.render.conversation import MASKED, Encoded, Renderer
+from agentft.render.overflow import only_turn, split, truncate
+
+Overflow = Literal["error", "drop", "truncate_turns", "split"]
+BATCH = 256  # conversations that are tokenised in one call
+MARKS = ("⟦", "⟧")
+
+
+@dataclass
+class RowsReport:
+    """What became of the examples.
+
+    Attributes:
+        rows_in: examples; ``rows_out``: rows written.
+        tokens, supervised_tokens, longest: over the rows written, in tokens.
+        drops: reason -> rows that were left out (for a part of a conversation: turns).
+        split: examples that became several rows because they were too long; ``truncated``: rows that lost their oldest
+            exchanges; ``turns_cut``: supervised turns in these exchanges.
+        disarmed: rows in which a control token that somebody typed was made ordinary text.
+        mode, system_mode: how the chat template is treated, see :class:`Renderer`.
+        sample: the first row, decoded from its tokens, with marks around what is learned.
+    """
+
+    rows_in: int = 0
+    rows_out: int = 0
+    tokens: int = 0
+    supervised_tokens: int = 0
+    longest: int = 0
+    drops: dict[str, int] = field(default_factory=dict)
+    split: int = 0
+    truncated: int = 0
+    turns_cut: int = 0
+    disarmed: int = 0
+    mode: str = ""
+    system_mode: str = ""
+    max_length: int = 0
+    sample: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def render_rows(
+    renderer: Renderer,
+    examples: Iterable[Example],
+    out: Path,
+    *,
+    max_length: int,
+    overflow: Overflow,
+    ctx: DataContext,
+    max_dropped: float = 0.2,
+) -> RowsReport:
+    """Write one JSON line ``{"id", "group", "input_ids", "labels"}`` per training row.
+
+    Args:
+        max_length: tokens that a row may have.
+        overflow: what happens to longer rows. ``error``: stop and name them. ``drop``: leave them out. ``truncate_turns``: leave
+            out the oldest exchanges, never the system prompt. ``split``: make several rows, every turn supervised once.
+        ctx: gets the drops, with ids.
+        max_dropped: share of rows that may be dropped.
+
+    Raises:
+        DataError: rows are too long under ``error``, or more than ``max_dropped`` of the rows were dropped.
+    """
+    writer = _Writer(renderer, max_length, overflow, ctx)
+    report = writer.report
+    remaining = iter(examples)
+    with out.open("w", encoding="utf-8") as stream:
+        while batch := list(islice(remaining, BATCH)):
+            for example, rendered in zip(batch, renderer.training_many(batch), strict=True):
+                report.rows_in += 1
+                for row in writer.rows(example, rendered):
+                    data = {"id": row.id, "group": example.group_key, "input_ids": row.input_ids, "labels": row.labels}
+                    stream.write(json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n")
+                    report.rows_out += 1
+                    report.tokens += len(row.input_ids)
+                    report.supervised_tokens += row.supervised
+                    report.longest = max(report.longest, len(row.input_ids))
+                    report.disarmed += bool(row.disarmed)
+                    report.sample = report.sample or show_mask(renderer, row)
+    writer.finish(max_dropped)
+    return report
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows that :func:`render_rows` wrote."""
+    with path.open(encoding="utf-8") as stream:
+        for line in stream:
+            yield json.loads(line)
+
+
+def show_mask(renderer: Renderer, row: Encoded) -> str:
+    """The row as its tokens say it, what is learned between ``⟦`` and ``⟧``."""
+    parts = []
+    for learned, pairs in groupby(zip(row.input_ids, row.labels, strict=True), key=lambda pair: pair[1] != MASKED):
+        ids = [token for token, _ in pairs]
+        text = renderer.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        parts.append(f"{MARKS[0]}{text}{MARKS[1]}" if learned else text)
+    return "".join(parts)
+
+
+class _Writer:
+    """Applies the overflow policy and keeps the account."""
+
+    def __init__(self, renderer: Renderer, max_length: int, overflow: Overflow, ctx: DataContext):
+        self.renderer, self.max_length, self.overflow, self.ctx = renderer, max_length, overflow, ctx
+        self.report = RowsReport(mode=renderer.mode, system_mode=renderer.system_mode, max_length=max_length)
+        self.drops: Counter[str] = Counter()
+        self.too_long: list[tuple[int, str]] = []
+
+    def rows(self, example: Example, rendered: list[Encoded] | DataError) -> Iterator[Encoded]:
+        """The rows of one example that are to be written."""
+        if isinstance(rendered, DataError):
+            self._drop(str(rendered), example.id)
+        elif not rendered:
+            self._drop("nothing is supervised", example.id)
+        else:
+            for number, row in enumerate(rendered):
+                if len(row.input_ids) <= self.max_length:
+                    yield row
+                else:
+                    yield from self._too_long(example if len(rendered) == 1 else only_turn(example, number), row, len(rendered) > 1)
+
+    def _too_long(self, example: Example, row: Encoded, one_turn: bool) -> list[Encoded]:
+        tokens, limit = len(row.input_ids), f"longer than {self.max_length} tokens"
+        if self.overflow == "error":
+            self.too_long.append((tokens, row.id))
+            return []
+        if self.overflow == "drop":
+            self._drop(limit, f"{row.id}: {tokens} tokens")
+            return []
+        cut = truncate if one_turn or self.overflow == "truncate_turns" else split
+        rows, lost = cut(self.renderer, example, self.max_length)
+        if not rows:
+            self._drop(f"{limit}, even its last exchange alone", f"{row.id}: {tokens} tokens")
+        elif cut is truncate:
+            self.report.truncated += 1
+            self.report.turns_cut += lost
+        else:
+            self.report.split += 1
+            for _ in range(lost):
+                self._drop(f"an exchange {limit}", row.id)
+        return rows
+
+    def _drop(self, reason: str, where: str) -> None:
+        self.drops[reason] += 1
+        self.ctx.drop(reason, where)
+
+    def finish(self, max_dropped: float) -> None:
+        self.report.drops = dict(self.drops)
+        if self.too_long:
+            self.too_long.sort(reverse=True)
+            longest = ", ".join(f"{name} ({tokens})" for tokens, name in self.too_long[:5])
+            raise DataError(
+                f"{len(self.too_long)} rows are longer than max_length {self.max_length}, in tokens: {longest}; raise max_length or "
+                "choose what happens to them with on_overflow: drop, truncate_turns or split"
+            )
+        dropped = self.drops.total()
+        if dropped > max_dropped * (self.report.rows_out + dropped):
+            reasons = "; ".join(f"{count} x {reason}" for reason, count in self.drops.most_common(5))
+            raise DataError(f"{dropped} of {self.report.rows_out + dropped} rows would be dropped, more than {max_dropped:.0%}: {reasons}")

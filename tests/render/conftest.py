@@ -1,0 +1,8 @@
+"""Makes ``chat_families`` importable from the tests beside it; pytest's importlib mode does not."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
