@@ -1,0 +1,1 @@
+"""Models in process: where they come from, on what device and dtype they run, how they generate and score."""

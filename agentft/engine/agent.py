@@ -1,0 +1,119 @@
+"""An agent in memory: model, tokenizer, renderer and profile, ready to answer and to score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentft.components import ModelRef
+from agentft.contracts import GenerationSettings
+from agentft.engine.profile import Profile, detect
+from agentft.errors import DataError
+from agentft.records import Example, Message, Response
+
+if TYPE_CHECKING:
+    from agentft.render.conversation import Renderer
+
+
+@dataclass
+class LoadedAgent:
+    """A model with its persona.
+
+    Attributes:
+        model: in evaluation mode, on the profile's device, in its ``decode_dtype``.
+        tokenizer: has a padding token.
+        renderer: puts the persona in front of every conversation.
+        profile: how it runs.
+    """
+
+    model: Any
+    tokenizer: Any
+    renderer: Renderer
+    profile: Profile
+
+    @classmethod
+    def load(
+        cls,
+        ref: ModelRef,
+        adapter: Path | str | None = None,
+        system: str = "",
+        profile: Profile | None = None,
+        *,
+        chat_template: str | None = None,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> LoadedAgent:
+        """Load a model, put an adapter on it if there is one, and give it the system prompt ``system``."""
+        from agentft.engine.models import load_model, load_tokenizer
+        from agentft.render.conversation import Renderer
+
+        profile = profile or detect()
+        profile.apply()
+        model, tokenizer = load_model(ref, profile, adapter), load_tokenizer(ref)
+        if adapter is not None and profile.decode_dtype == "float32":
+            # W + BA in float32 gives the same answers without two more products per layer; in 16 bits it would round.
+            model = model.merge_and_unload()
+        return cls(model, tokenizer, Renderer(tokenizer, system, chat_template, template_kwargs), profile)
+
+    def __post_init__(self) -> None:
+        from transformers import GenerationConfig
+
+        # generate() fills what it is not told from here: sampling and penalties of the model's makers would leak in.
+        self.model.generation_config = GenerationConfig()
+
+    def logprobs(self, examples: Sequence[Example]) -> list[tuple[float, int]]:
+        """Sum of the log-probabilities (natural logarithm) of the supervised tokens, and their number, per example.
+
+        Rendered exactly as for training. Examples without a supervised token give ``(0.0, 0)``.
+
+        Raises:
+            DataError: an example cannot be rendered, or is longer than the model's context.
+        """
+        import torch
+
+        from agentft.engine.score import pad, token_losses
+
+        rows: list[tuple[int, list[int], list[int]]] = []
+        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        for index, example in enumerate(examples):
+            for encoded in self.renderer.training(example):
+                if context and len(encoded.input_ids) > context:
+                    raise DataError(f"{encoded.id}: {len(encoded.input_ids)} tokens exceed the model's context of {context}")
+                rows.append((index, encoded.input_ids, encoded.labels))
+        rows.sort(key=lambda row: len(row[1]))
+        sums, counts = [0.0] * len(examples), [0] * len(examples)
+        for start in range(0, len(rows), self.profile.score_batch):
+            batch = rows[start : start + self.profile.score_batch]
+            tensors = (
+                pad([ids for _, ids, _ in batch], self.tokenizer.pad_token_id),
+                pad([[1] * len(ids) for _, ids, _ in batch], 0),
+                pad([labels for _, _, labels in batch], -100),
+            )
+            with torch.inference_mode():
+                losses, owner = token_losses(
+                    self.model, *(tensor.to(self.model.device) for tensor in tensors), share_prefix=self.profile.share_prefix
+                )
+            for loss, row in zip(losses.tolist(), owner.tolist(), strict=True):
+                sums[batch[row][0]] -= loss
+                counts[batch[row][0]] += 1
+        return list(zip(sums, counts, strict=True))
+
+    def generate(self, prompts: Sequence[Example | str], settings: GenerationSettings | None = None) -> list[Response]:
+        """Answers in the order of ``prompts``; a text is taken as the user's message. Errors are in the responses."""
+        from agentft.engine.generate import TransformersBackend
+
+        examples = [Example(str(i), (Message("user", prompt),)) if isinstance(prompt, str) else prompt for i, prompt in enumerate(prompts)]
+        return TransformersBackend(self).generate(examples, settings or GenerationSettings())
+
+    def chat(self, messages: Sequence[Message | Mapping[str, Any]], settings: GenerationSettings | None = None) -> str:
+        """The answer to a conversation that ends with the user.
+
+        Raises:
+            DataError: the conversation cannot be answered.
+        """
+        conversation = tuple(m if isinstance(m, Message) else Message.from_dict(m) for m in messages)
+        response = self.generate([Example("chat", conversation)], settings)[0]
+        if response.finish == "error":
+            raise DataError(f"the model could not answer: {response.error}")
+        return response.text

@@ -1,0 +1,110 @@
+"""What an earlier try left in the folder of a job: a finished result, or checkpoints to continue from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from agentft.contracts import TrainJob, TrainResult
+from agentft.engine.digest import write_json
+
+# transformers writes trainer_state.json last.
+_FILES = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
+
+
+def claim(job: TrainJob) -> TrainResult | None:
+    """Make ``job.out`` belong to this job; the result if it was finished before.
+
+    What another job (other rows, options, model or seed) left there is removed, so that nobody continues from it.
+    """
+    mark = job.out / "job.json"
+    wanted = _identity(job)
+    if not mark.is_file() or mark.read_text(encoding="utf-8") != wanted:
+        for name in ("checkpoints", "adapter", "model"):
+            shutil.rmtree(job.out / name, ignore_errors=True)
+        for name in ("metrics.jsonl", "result.json"):
+            (job.out / name).unlink(missing_ok=True)
+        job.out.mkdir(parents=True, exist_ok=True)
+        mark.write_text(wanted, encoding="utf-8")
+    try:
+        data = json.loads((job.out / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    folders = {key: job.out / data[key] if data[key] else None for key in ("adapter", "model")}
+    return TrainResult(**{**data, **folders}) if all(path is None or path.is_dir() for path in folders.values()) else None
+
+
+def remember(job: TrainJob, result: TrainResult) -> None:
+    """Note that the job is finished; until here a killed process continues from its last checkpoint."""
+    write_json(job.out / "result.json", asdict(result) | {k: path.name if path else None for k, path in _folders(result).items()})
+
+
+def _folders(result: TrainResult) -> dict[str, Path | None]:
+    return {"adapter": result.adapter, "model": result.model}
+
+
+def _identity(job: TrainJob) -> str:
+    """Everything that decides the result, but not the machine: a run may be continued on another one."""
+    files = [path for path in (job.rows, job.validation, *(sorted(job.adapter.glob("adapter_*")) if job.adapter else ())) if path]
+    parts = {
+        "model": job.model.digest,
+        "config": job.config.model_dump(mode="json"),
+        "seed": job.seed,
+        "pad": job.pad_token_id,
+        "files": [hashlib.sha256(path.read_bytes()).hexdigest() for path in files],
+    }
+    return json.dumps(parts, sort_keys=True)
+
+
+def last_complete(folder: Path) -> Path | None:
+    """The latest checkpoint under ``folder`` that was written to its end, or None.
+
+    A process that is killed while it writes leaves a checkpoint without its last files, or with half a file.
+    """
+    for path in sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True):
+        if step_of(path) and is_complete(path):
+            return path
+    return None
+
+
+def is_complete(path: Path) -> bool:
+    """True if all files are there and the weights and the state can be read."""
+    from safetensors import SafetensorError, safe_open
+
+    weights = list(path.glob("*.safetensors"))
+    if not weights or not all((path / name).is_file() and (path / name).stat().st_size for name in _FILES if name != "rng_state.pth"):
+        return False
+    if not any(path.glob("rng_state*.pth")):  # one per process
+        return False
+    try:
+        state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        for file in weights:
+            with safe_open(file, "pt") as tensors:  # checks that the file is as long as its header says
+                tensors.keys()
+    except (ValueError, OSError, SafetensorError):
+        return False
+    return state.get("global_step") == step_of(path)
+
+
+def cut_log(log: Path, step: int) -> None:
+    """Drop the lines of ``metrics.jsonl`` after ``step``: they are about to be written again."""
+    if not log.exists():
+        return
+    kept = []
+    for line in log.read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            break  # the last line of a killed process
+        if entry["step"] <= step:
+            kept.append(line)
+    log.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
+def step_of(path: Path) -> int:
+    """Optimiser step of a checkpoint folder, 0 if it is none."""
+    number = path.name.removeprefix("checkpoint-")
+    return int(number) if number.isdigit() else 0

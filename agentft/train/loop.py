@@ -1,0 +1,169 @@
+"""TRL's SFTTrainer with our rows, our order and our loss. Imported only when training starts: it needs torch and TRL."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+from trl import SFTTrainer
+
+from agentft.engine.score import pad, token_losses
+from agentft.errors import TrainingError
+
+Progress = Callable[[int, int, Mapping[str, float]], None]
+
+
+class Collator:
+    """Rows -> ``input_ids``, ``labels``, ``attention_mask`` of shape (B, longest), padded on the right, and ``row`` (B,).
+
+    The mask comes from the lengths, because in many tokenizers the padding token is also the stop token.
+    """
+
+    def __init__(self, pad_token_id: int):
+        self.pad_token_id = pad_token_id
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        ids = [row["input_ids"] for row in rows]
+        return {
+            "input_ids": pad(ids, self.pad_token_id),
+            "labels": pad([row["labels"] for row in rows], -100),
+            "attention_mask": pad([[1] * len(row) for row in ids], 0),
+            "row": torch.tensor([row["row"] for row in rows]),
+        }
+
+
+class EpochOrder(torch.utils.data.Sampler[int]):
+    """Order of the rows, a function of seed and epoch alone: a resumed run continues with the rows that were next.
+
+    Rows are shuffled, and within windows of a few batches sorted by length, so that a batch holds rows of similar length
+    and little padding is computed. The order of the batches is shuffled again; a batch that is not full comes last.
+    """
+
+    WINDOW = 8  # batches; larger saves little more padding and makes the batches of two epochs alike
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int):
+        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by accelerate at the start of each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        draw = random.Random(f"{self.seed}/{self.epoch}")
+        order = list(range(len(self.lengths)))
+        draw.shuffle(order)
+        window = self.batch * self.WINDOW
+        for start in range(0, len(order), window):
+            order[start : start + window] = sorted(order[start : start + window], key=lambda i: (self.lengths[i], i))
+        batches = [order[start : start + self.batch] for start in range(0, len(order), self.batch)]
+        rest = [batches.pop()] if len(batches[-1]) < self.batch else []
+        draw.shuffle(batches)
+        return iter([i for batch in batches + rest for i in batch])
+
+
+class Trainer(SFTTrainer):
+    """SFTTrainer whose loss is computed from supervised positions only, with the shared prefix run once per micro-batch.
+
+    Same loss and gradient as the parent's ``compute_loss`` (asserted in ``tests/train/test_loss.py``), without its
+    entropy and accuracy on every step. What the parent knows and this does not (mixture-of-experts losses, label
+    smoothing, DFT) goes to the parent.
+    """
+
+    def __init__(self, *, order: EpochOrder, ids: Sequence[str], share_prefix: bool, **kwargs: Any):
+        self._order, self._ids, self._share = order, ids, share_prefix
+        self.tokens, self.step_loss, self.step_rows = 0, 0.0, list[int]()
+        super().__init__(**kwargs)
+        plain_nll = self.args.loss_type == "nll" and not self.args.label_smoothing_factor
+        self._ours = plain_nll and not self.aux_loss_enabled and not self.padding_free and self.accelerator.num_processes == 1
+
+    def _get_train_sampler(self, *_: Any) -> EpochOrder:
+        return self._order
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """The run's report says what was done; TRL's card would be written with every checkpoint."""
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+        rows = inputs.pop("row").tolist()
+        if return_outputs or not self._ours:
+            result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            loss = result[0] if return_outputs else result
+            self._account(rows, inputs, loss, bad=None)
+            return result
+        losses, owner = token_losses(model, inputs["input_ids"], inputs["attention_mask"], inputs["labels"], share_prefix=self._share)
+        # num_items_in_batch: labelled tokens of all micro-batches of this optimiser step, so that 1 x 8 rows equal 8 x 1.
+        loss = losses.sum() / (max(1, len(losses)) if num_items_in_batch is None else num_items_in_batch)
+        self._account(rows, inputs, loss, bad=owner[~torch.isfinite(losses.detach())])
+        return loss
+
+    def _account(self, rows: list[int], inputs: Mapping[str, Any], loss: Any, bad: Any) -> None:
+        if not self.model.training:
+            return
+        self.step_rows += rows
+        self.tokens += int(inputs["attention_mask"].sum())
+        value = float(loss.detach())
+        self.step_loss += value
+        if not math.isfinite(value):
+            named = rows if bad is None or not len(bad) else [rows[i] for i in sorted(set(bad.tolist()))]
+            self.stop("the loss", named)
+
+    def stop(self, what: str, rows: Sequence[int] | None = None) -> None:
+        """Raise the error for a loss or gradient that is not a number, naming the rows it came from."""
+        rows = self.step_rows if rows is None else rows
+        names = ", ".join(f"'{self._ids[i]}'" for i in rows[:8]) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
+        raise TrainingError(
+            f"{what} is not finite at step {self.state.global_step + 1} of {self.state.max_steps}; rows of this batch: {names}. "
+            f"Try a smaller learning_rate (now {self.args.learning_rate:g}), more warmup, a smaller max_grad_norm, "
+            "`device: {train_dtype: fp32}`, and look at these rows with `agentft data`"
+        )
+
+
+class Monitor(TrainerCallback):
+    """Progress, ``metrics.jsonl`` and the check of the gradient."""
+
+    def __init__(self, log: Path, progress: Progress | None, check_gradient: bool):
+        self.log, self.progress, self.check_gradient = log, progress, check_gradient
+        self.trainer: Trainer | None = None
+        self.seconds, self.seconds_logged, self.tokens_logged, self.started = 0.0, 0.0, 0, 0.0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        assert self.trainer is not None
+        self.started = time.perf_counter()
+        self.trainer.step_loss, self.trainer.step_rows = 0.0, []
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        assert self.trainer is not None
+        if not self.check_gradient:  # fp16: the loss scaler meets infinities on purpose and skips the step
+            return
+        gradients = [p.grad for p in self.trainer.model.parameters() if p.grad is not None]
+        if gradients and not math.isfinite(float(torch.nn.utils.get_total_norm(gradients))):
+            self.trainer.stop("the gradient norm")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        assert self.trainer is not None
+        self.seconds += time.perf_counter() - self.started
+        if self.progress is not None:
+            rate = self.trainer.tokens / self.seconds
+            self.progress(state.global_step, state.max_steps, {"loss": self.trainer.step_loss, "tokens_per_second": rate})
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float] | None = None, **kwargs: Any) -> None:
+        assert self.trainer is not None
+        logs = logs or {}
+        line = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4)}
+        line |= {key: logs[key] for key in ("loss", "eval_loss", "learning_rate", "grad_norm") if key in logs}
+        if "loss" in line:
+            tokens, seconds = self.trainer.tokens - self.tokens_logged, self.seconds - self.seconds_logged
+            line["tokens_per_second"] = round(tokens / max(seconds, 1e-9), 1)
+            self.tokens_logged, self.seconds_logged = self.trainer.tokens, self.seconds
+        if len(line) > 2:
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")

@@ -1,0 +1,86 @@
+"""What a training run leaves behind: the weights, the numbers, and advice where memory ran out."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentft.contracts import TrainJob
+from agentft.errors import TrainingError
+
+if TYPE_CHECKING:
+    from agentft.engine.profile import Profile
+    from agentft.train.rows import Rows
+
+
+def save(job: TrainJob, trainer: Any, adapter: bool) -> Path:
+    """Write the result next to its final place and rename it, so that a folder of that name is always complete."""
+    final = job.out / ("adapter" if adapter else "model")
+    part = final.with_name(final.name + ".part")
+    for old in (part, final):
+        shutil.rmtree(old, ignore_errors=True)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if adapter:
+        model.save_pretrained(part, save_embedding_layers=False)
+        (part / "README.md").unlink(missing_ok=True)  # peft's card, empty but for the path of the base model
+    else:
+        model.save_pretrained(part)
+        trainer.processing_class.save_pretrained(part)
+    part.rename(final)
+    return final
+
+
+def summary(log: Path, trainer: Any, rows: Rows, seconds: float) -> dict[str, float]:
+    """Numbers of the whole run, the part before an interruption included (but for ``seconds``, which is of this call)."""
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    losses = [line for line in lines if "loss" in line]
+    weights = [now["step"] - before for now, before in zip(losses, [0, *(line["step"] for line in losses)], strict=False)]
+    metrics = {
+        "train_loss": sum(line["loss"] * n for line, n in zip(losses, weights, strict=True)) / max(1, sum(weights)),
+        "first_loss": losses[0]["loss"] if losses else math.nan,
+        "final_loss": losses[-1]["loss"] if losses else math.nan,
+        "steps": float(trainer.state.global_step),
+        "epochs": float(trainer.state.epoch or 0),
+        "rows": float(len(rows.ids)),
+        "tokens": float(rows.tokens),
+        "supervised_tokens": float(rows.supervised),
+        "seconds": round(seconds, 2),
+    }
+    evaluations = [line["eval_loss"] for line in lines if "eval_loss" in line]
+    if trainer.args.load_best_model_at_end and trainer.state.best_metric is not None:
+        return metrics | {"eval_loss": trainer.state.best_metric, "best_step": float(trainer.state.best_global_step or 0)}
+    return metrics | ({"eval_loss": evaluations[-1]} if evaluations else {})
+
+
+def evaluated_at(log: Path, step: int) -> bool:
+    """True if the log has a validation loss of this step."""
+    return any("eval_loss" in line and line["step"] == step for line in map(json.loads, log.read_text(encoding="utf-8").splitlines()))
+
+
+class memory_advice:
+    """Turns a lack of memory into a line that says what to change."""
+
+    def __init__(self, trainer: Any, profile: Profile):
+        self.trainer, self.profile = trainer, profile
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        import torch
+
+        out = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+            isinstance(error, RuntimeError) and "allocate memory" in str(error)
+        )
+        if not out:
+            return
+        args = self.trainer.args
+        longest = max(len(self.trainer.train_dataset[i]["input_ids"]) for i in self.trainer.step_rows) if self.trainer.step_rows else 0
+        raise TrainingError(
+            f"out of memory on {self.profile.device} at step {self.trainer.state.global_step + 1} with "
+            f"micro_batch {args.per_device_train_batch_size} and rows of up to {longest} tokens. Try micro_batch: "
+            f"{max(1, args.per_device_train_batch_size // 2)}, then gradient_checkpointing: true, then a smaller data.max_length; "
+            "the result stays the same except for the last"
+        ) from error

@@ -1,0 +1,65 @@
+"""Training rows from their JSON-lines file into one compact Arrow table, and what there is to learn from in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agentft.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows for a trainer.
+
+    Attributes:
+        dataset: ``datasets.Dataset`` with the columns ``input_ids``, ``labels`` (int32 lists) and ``row`` (index).
+        ids: id of each row, for messages.
+        lengths: tokens of each row.
+        supervised: number of tokens with a label, over all rows.
+    """
+
+    dataset: Any
+    ids: list[str]
+    lengths: list[int]
+    supervised: int
+
+    @property
+    def tokens(self) -> int:
+        return sum(self.lengths)
+
+
+def read_rows(path: Path) -> Rows:
+    """Read rows as :mod:`agentft.render.rows` writes them.
+
+    Raises:
+        TrainingError: no rows, a row without a label, or labels and tokens of different length.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.json
+    from datasets import Dataset
+
+    if path.stat().st_size == 0:
+        raise TrainingError(f"{path.name}: there is not one row to train on; `agentft data RECIPE` shows where rows were dropped")
+    ids = pa.list_(pa.int32())
+    table = pyarrow.json.read_json(
+        path,
+        read_options=pyarrow.json.ReadOptions(block_size=1 << 26),  # the longest line that can be read
+        parse_options=pyarrow.json.ParseOptions(
+            explicit_schema=pa.schema([("id", pa.string()), ("input_ids", ids), ("labels", ids)]), unexpected_field_behavior="ignore"
+        ),
+    ).combine_chunks()
+    lengths = pc.list_value_length(table["input_ids"]).to_numpy()
+    labels = pc.list_value_length(table["labels"]).to_numpy()
+    names = [name if name is not None else f"row {i + 1}" for i, name in enumerate(table["id"].to_pylist())]
+    if (lengths != labels).any():
+        raise TrainingError(f"{path.name}: row '{names[int(np.argmax(lengths != labels))]}' has not one label per token")
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    counts = np.bincount(owner, weights=pc.list_flatten(table["labels"]).to_numpy() != -100, minlength=len(lengths))
+    if (counts == 0).any():
+        raise TrainingError(f"{path.name}: row '{names[int(np.argmin(counts))]}' has no supervised token, there is nothing to learn in it")
+    dataset = Dataset(table.select(["input_ids", "labels"]).append_column("row", pa.array(range(len(names)), pa.int64())))
+    return Rows(dataset, names, lengths.tolist(), int(counts.sum()))

@@ -1,0 +1,201 @@
+"""Generation: the same tokens as transformers gives row by row, whatever the batches; failures cost only themselves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tiny import SYSTEM
+
+from agentft.contracts import GenerationSettings
+from agentft.engine.agent import LoadedAgent
+from agentft.engine.generate import TransformersBackend
+from agentft.errors import DataError
+from agentft.records import Example, Message, Response
+
+SETTINGS = GenerationSettings(max_new_tokens=12, batch_size=4)
+TEXTS = [
+    "hi",
+    "my card is lost and I am far away",
+    "why?",
+    "where is my money, it has been two weeks",
+    "卡丢了",
+    "ok then",
+    "a",
+    "no no no",
+]
+
+
+@pytest.fixture(scope="module")
+def agent(tiny_ref, cpu):
+    return LoadedAgent.load(tiny_ref, system=SYSTEM, profile=cpu)
+
+
+@pytest.fixture
+def backend(agent):
+    return TransformersBackend(agent)
+
+
+def ask(texts):
+    return [Example(f"p{i}", (Message("user", text),)) for i, text in enumerate(texts)]
+
+
+PROMPTS = ask(TEXTS)
+
+
+def one_by_one(agent, prompt, new=12):
+    """The plainest greedy decoding there is: no cache, no batch, no generate()."""
+    import torch
+
+    ids = agent.renderer.prompt(prompt).input_ids
+    found = []
+    with torch.inference_mode():
+        while len(found) < new and (not found or found[-1] not in agent.renderer.stop_token_ids):
+            found.append(int(agent.model(torch.tensor([ids + found])).logits[0, -1].argmax()))
+    return found
+
+
+def test_batches_with_a_shared_prefix_give_the_tokens_of_single_rows(agent, backend):
+    seen = []
+    handle = agent.model.model.layers[0].register_forward_pre_hook(lambda _, args, kwargs: seen.append(args[0].shape), with_kwargs=True)
+    shared = backend.generate(PROMPTS, SETTINGS)
+    handle.remove()
+    assert any(shape[0] == 1 and shape[1] > 32 for shape in seen), "the prefix was not shared"
+    whole = TransformersBackend(replace(agent, profile=replace(agent.profile, share_prefix=False))).generate(PROMPTS, SETTINGS)
+    assert shared == whole
+    for prompt, response in zip(PROMPTS, shared, strict=True):
+        tokens = one_by_one(agent, prompt)
+        assert response.text == agent.renderer.answer(tokens)
+        assert response.tokens == len(tokens)
+    assert len({response.text for response in shared}) > 2, "the model answers everything alike: the test shows nothing"
+
+
+@pytest.fixture
+def stopping(agent, monkeypatch):
+    """Makes the model say 'a', 'b' and then the stop token, to every prompt."""
+    import torch
+
+    script = [*agent.tokenizer("ab").input_ids, 2]
+    forward, step = agent.model.forward, {"at": 0}
+
+    def scripted(*args, **kwargs):
+        output = forward(*args, **kwargs)
+        output.logits = torch.full_like(output.logits, -10.0)
+        output.logits[..., script[step["at"] % 3]] = 10.0
+        step["at"] += 1
+        return output
+
+    agent.model.forward = scripted
+    yield agent
+    agent.model.forward = forward
+
+
+def test_stop_token_ends_the_answer_and_is_counted_but_not_shown(stopping):
+    backend = TransformersBackend(replace(stopping, profile=replace(stopping.profile, share_prefix=False)))
+    assert backend.generate(PROMPTS[:2], SETTINGS) == [Response("p0", "ab", "stop", 3), Response("p1", "ab", "stop", 3)]
+
+
+def test_limit_is_reported_as_length(backend):
+    responses = backend.generate(PROMPTS[:3], replace(SETTINGS, max_new_tokens=2))
+    assert [(r.finish, r.tokens) for r in responses if r.finish == "length"] == [("length", 2)] * len(responses)
+
+
+def test_answers_come_in_the_order_of_the_prompts(backend):
+    forwards = backend.generate(PROMPTS, SETTINGS)
+    backwards = backend.generate(PROMPTS[::-1], SETTINGS)
+    assert [r.id for r in forwards] == [p.id for p in PROMPTS]
+    assert backwards[::-1] == forwards
+
+
+def test_batches_are_reported_as_they_finish(backend):
+    seen = []
+    responses = backend.generate(PROMPTS, SETTINGS, on_batch=lambda batch: seen.append(list(batch)))
+    assert [len(batch) for batch in seen] == [4, 4]
+    assert {r.id: r for batch in seen for r in batch} == {r.id: r for r in responses}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("kept", [0, 3, 4, 7, 8])
+def test_interrupted_call_continues_to_the_same_result(backend, kept, temperature):
+    settings = replace(SETTINGS, temperature=temperature, seed=5)
+    finished = []
+    whole = backend.generate(PROMPTS, settings, on_batch=finished.extend)
+    done = {r.id: r for r in finished[:kept]}
+    computed = []
+    assert backend.generate(PROMPTS, settings, on_batch=computed.extend, done=done) == whole
+    assert len(computed) == 8 - kept // 4 * 4
+
+
+def test_failures_are_never_kept(backend):
+    done = {prompt.id: Response(prompt.id, "", "error", 0, "out of memory") for prompt in PROMPTS}
+    assert all(r.finish != "error" for r in backend.generate(PROMPTS, SETTINGS, done=done))
+
+
+def test_sampling_is_repeatable_by_seed_and_leaves_the_global_state_alone(backend):
+    import torch
+
+    settings = replace(SETTINGS, temperature=1.0, seed=1)
+    state = torch.random.get_rng_state()
+    first = backend.generate(PROMPTS, settings)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.manual_seed(12345)
+    assert backend.generate(PROMPTS, settings) == first
+    assert backend.generate(PROMPTS, replace(settings, seed=2)) != first
+
+
+def test_settings_of_the_models_makers_do_not_leak_in(tiny_ref, cpu, tmp_path):
+    """A repetition penalty or top_k in generation_config.json would change what is measured."""
+    import json
+    import shutil
+    from pathlib import Path
+
+    folder = Path(shutil.copytree(tiny_ref.path, tmp_path / "m"))
+    noisy = {"repetition_penalty": 50.0, "do_sample": True, "top_k": 1, "no_repeat_ngram_size": 1, "eos_token_id": 9, "min_length": 400}
+    (folder / "generation_config.json").write_text(json.dumps(noisy))
+    plain = LoadedAgent.load(tiny_ref, system=SYSTEM, profile=cpu)
+    loud = LoadedAgent.load(replace(tiny_ref, path=str(folder)), system=SYSTEM, profile=cpu)
+    for settings in (SETTINGS, replace(SETTINGS, temperature=1.5)):
+        assert loud.generate(PROMPTS, settings) == plain.generate(PROMPTS, settings)
+
+
+def test_prompt_that_cannot_be_rendered_or_is_too_long_fails_alone(backend):
+    prompts = [*ask(["hi", "x" * 600]), Example("answered", (Message("user", "hi"), Message("assistant", "there")))]
+    seen = []
+    first, second, third = backend.generate(prompts, SETTINGS, on_batch=seen.extend)
+    assert first.finish != "error"
+    assert second.finish == "error" and "exceeds the model's context of 512" in second.error
+    assert third.finish == "error" and "end with a message to answer" in third.error
+    assert len(seen) == 3
+
+
+def test_batch_that_fails_is_tried_row_by_row(backend, monkeypatch):
+    real, calls = TransformersBackend._run, []
+
+    def fragile(self, ids, rows, settings):
+        calls.append(list(ids))
+        if "p3" in ids:
+            raise RuntimeError("no memory left")
+        return real(self, ids, rows, settings)
+
+    whole = backend.generate(PROMPTS, SETTINGS)
+    monkeypatch.setattr(TransformersBackend, "_run", fragile)
+    found = backend.generate(PROMPTS, SETTINGS)
+    assert found[3] == Response("p3", "", "error", 0, "RuntimeError: no memory left")
+    assert [r for r in found if r.id != "p3"] == [r for r in whole if r.id != "p3"]
+    assert sorted(map(len, calls)) == [1, 1, 1, 1, 4, 4]
+
+
+def test_interrupt_by_the_user_is_not_swallowed(backend, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TransformersBackend, "_run", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        backend.generate(PROMPTS, SETTINGS)
+
+
+def test_chat_answers_a_conversation(agent):
+    text = agent.chat([{"role": "user", "content": "hi"}], SETTINGS)
+    assert text == agent.generate(["hi"], SETTINGS)[0].text
+    with pytest.raises(DataError, match="could not answer"):
+        agent.chat([Message("user", "x" * 600)])

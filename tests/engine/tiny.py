@@ -1,0 +1,70 @@
+"""A chat model of some ten thousand parameters, and rows to train it on, for tests that run the real thing."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+from agentft.components import ModelRef
+
+TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+SYSTEM = "You are a careful support agent of a small bank. Be brief."
+
+
+def tiny_tokenizer():
+    """Bytes as tokens, ChatML, and a padding token that is the stop token: the common trap."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    backend = Tokenizer(models.BPE(vocab={text: i for i, text in enumerate(special + alphabet)}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens(special)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|im_end|>", chat_template=TEMPLATE
+    )
+
+
+def tiny_model(folder: Path, seed: int = 0, **changes) -> ModelRef:
+    """Write a random two-layer Llama with its tokenizer to ``folder``."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = tiny_tokenizer()
+    settings = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 2,
+        "initializer_range": 0.3,  # large enough that answers depend on the prompt
+    }
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(LlamaConfig(**(settings | changes)))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return ModelRef(str(folder), str(folder), "0" * 64, "folder")
+
+
+def write_rows(path: Path, count: int = 16, prefix: int = 40, seed: int = 0, supervised: int = 6) -> Path:
+    """``count`` rows that share ``prefix`` tokens, differ in content and length, and end in the same ``supervised`` tokens."""
+    draw = random.Random(seed)
+    shared = [draw.randrange(3, 250) for _ in range(prefix)]
+    answer = [draw.randrange(3, 250) for _ in range(supervised)]
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(count):
+            ids = shared + [draw.randrange(3, 250) for _ in range(draw.randrange(4, 24))] + answer
+            labels = [-100] * (len(ids) - supervised) + ids[-supervised:]
+            file.write(json.dumps({"id": f"r{number}", "group": None, "input_ids": ids, "labels": labels}) + "\n")
+    return path
