@@ -1,0 +1,1 @@
+"""Writing styles for agentft: newsroom, brand voice and plain language."""

@@ -1,0 +1,1 @@
+"""Customer-service domain plugin of agentft: personas, demonstrations and prompts."""

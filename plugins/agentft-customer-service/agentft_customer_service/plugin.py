@@ -1,0 +1,42 @@
+"""What the plugin contributes. Listing it imports none of its code."""
+
+from __future__ import annotations
+
+from agentft.components import EvaluatorSpec, PersonaSpec, SourceSpec
+from agentft.hookspecs import hookimpl
+
+_PACKAGE = "agentft_customer_service"
+_PACKAGED = "agentft.data.packaged:PackagedConfig"
+
+_PERSONAS = {
+    "support": ("Support of an online shop", "en"),
+    "support-zh": ("网店的中文客服", "zh"),
+    "banking": ("Support of a retail bank: cards, transfers, accounts", "en"),
+    "escalation-desk": ("Desk of an online shop that answers angry customers", "en"),
+    "base": ("Rules that the English personas share; extend it for your own", "en"),
+}
+
+
+@hookimpl
+def agentft_personas() -> list[PersonaSpec]:
+    return [
+        PersonaSpec(name, summary, f"{_PACKAGE}:personas/{name}.yaml", language=language) for name, (summary, language) in _PERSONAS.items()
+    ]
+
+
+@hookimpl
+def agentft_sources() -> list[SourceSpec]:
+    return [
+        SourceSpec("dialogues", "Demonstrated conversations with customers", f"{_PACKAGE}.sources:dialogues", _PACKAGED),
+        SourceSpec("prompts", "Messages of customers without an answer", f"{_PACKAGE}.sources:prompts", _PACKAGED, produces="prompt"),
+    ]
+
+
+@hookimpl
+def agentft_evaluators() -> list[EvaluatorSpec]:
+    return [
+        EvaluatorSpec("policy", "Substance and hard items of the checklist, beyond form", f"{_PACKAGE}.policy:policy"),
+        EvaluatorSpec("resolution", "Facts told, next step named, nothing forbidden done", f"{_PACKAGE}.policy:resolution"),
+        EvaluatorSpec("escalation", "Handed over to a human where it must be, and only there", f"{_PACKAGE}.escalation:escalation"),
+        EvaluatorSpec("tone", "Courteous, without blame, curtness, shouting or hype", f"{_PACKAGE}.tone:tone"),
+    ]

@@ -1,0 +1,73 @@
+"""What the plugin ships: its parts, its data, and the figures that its README gives for them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from agentft_customer_service import plugin
+
+from agentft.contracts import DataContext
+from agentft.testing import check_data, check_plugin, check_prompts, read_source
+from agentft.text import words
+
+COLUMNS = ("support", "support-zh", "banking", "escalation-desk")
+
+
+def test_parts_keep_their_contracts():
+    check_plugin("customer-service", plugin)
+
+
+def test_demonstrations(demonstrations, personas, readme):
+    facts = check_data(demonstrations, personas)
+    assert facts.rows >= 240 and facts.several_turns >= 60 and facts.languages["zh"] >= 40
+    assert f"{facts.passed:,} of {facts.verdicts:,} applicable verdicts pass" in readme
+
+
+def test_prompts_are_others(demonstrations, prompts, personas):
+    assert len(prompts) >= 150
+    check_prompts(prompts, demonstrations)
+    assert all(prompt.meta["persona"] in personas and prompt.meta["facts"] for prompt in prompts)
+    assert len({row.group_key for row in [*demonstrations, *prompts]}) == len(demonstrations) + len(prompts)
+
+
+def test_readme_counts(demonstrations, prompts, readme):
+    assert _row("Demonstrations", demonstrations) in readme
+    assert _row("of these that escalate", [e for e in demonstrations if e.meta["escalate"]]) in readme
+    assert _row("Prompts", prompts) in readme
+    assert _row("of these that must escalate", [e for e in prompts if e.meta["escalate"]]) in readme
+    for rows in (demonstrations, prompts):
+        assert _row("of these with several turns", [e for e in rows if len(e.messages) > 2]).rstrip(" |") in readme
+    said = {
+        name: [len(words(m.content)) for e in demonstrations if e.meta["persona"] == name for m in e.messages if m.role == "assistant"]
+        for name in COLUMNS
+    }
+    assert "| Mean words of an answer | " + " | ".join(f"{sum(n) / len(n):.1f}" for n in said.values()) in readme
+
+
+def _row(label, rows):
+    counts = [sum(row.meta["persona"] == name for row in rows) for name in COLUMNS]
+    return f"| {label} | {' | '.join(map(str, [*counts, len(rows)]))} |"
+
+
+def test_readme_intents(demonstrations, prompts, readme):
+    listed = {name: (int(a), int(b)) for name, a, b in re.findall(r"\| ([a-z-]+) \| (\d+) \| (\d+) (?=\|)", readme)}
+    counted, asked = (Counter(e.meta["intent"] for e in rows) for rows in (demonstrations, prompts))
+    assert listed == {name: (counted[name], asked[name]) for name in counted | asked}
+
+
+def test_a_recipe_gets_the_rows_of_its_persona(catalog, personas):
+    ctx = DataContext(persona=personas["support-zh"])
+    rows = read_source(catalog, "customer-service/dialogues", {"intents": ["refund-status", "escalation"]}, ctx=ctx)
+    assert rows and all(row.meta["language"] == "zh" and row.meta["intent"] in ("refund-status", "escalation") for row in rows)
+    assert len(rows) + sum(ctx.drops.values()) == 269
+
+
+def test_variables_reach_the_system_prompt(catalog):
+    from agentft.persona import Persona, resolver, template_path
+    from agentft.render.system import system_prompt
+
+    entry = catalog.get("persona", "customer-service/support")
+    persona = Persona.load(catalog.path(entry), resolve=resolver(catalog), values={"company": "Kiln & Co", "return_days": 14})
+    text = system_prompt(persona, template_path(persona, catalog).read_text("utf-8"))
+    assert "the support agent of Kiln & Co" in text and "14 days" in text and "Northwind" not in text

@@ -1,0 +1,1 @@
+"""Tutor personas, demonstration sessions and prompts for agentft."""

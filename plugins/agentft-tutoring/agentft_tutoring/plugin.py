@@ -1,0 +1,44 @@
+"""What the plugin contributes. Listing it imports none of its code."""
+
+from __future__ import annotations
+
+from agentft.components import EvaluatorSpec, PersonaSpec, SourceSpec
+from agentft.hookspecs import hookimpl
+
+_PACKAGE = "agentft_tutoring"
+_PACKAGED = "agentft.data.packaged:PackagedConfig"
+
+
+@hookimpl
+def agentft_personas() -> list[PersonaSpec]:
+    return [
+        PersonaSpec("math-tutor", "Arithmetic and algebra, one question at a time", f"{_PACKAGE}:personas/math-tutor.yaml"),
+        PersonaSpec("reading-tutor", "Short passages: back to the words of the text", f"{_PACKAGE}:personas/reading-tutor.yaml"),
+        PersonaSpec("programming-tutor", "First steps in Python, without writing the fix", f"{_PACKAGE}:personas/programming-tutor.yaml"),
+        PersonaSpec("math-tutor-zh", "用中文引导学生做算术题和代数题", f"{_PACKAGE}:personas/math-tutor-zh.yaml", language="zh"),
+        PersonaSpec("base", "What the English tutors share; extend it for your own", f"{_PACKAGE}:personas/base.yaml"),
+    ]
+
+
+@hookimpl
+def agentft_sources() -> list[SourceSpec]:
+    return [
+        SourceSpec("sessions", "Demonstrated tutoring sessions", f"{_PACKAGE}.sources:sessions", _PACKAGED),
+        SourceSpec("prompts", "Messages of students without an answer", f"{_PACKAGE}.sources:prompts", _PACKAGED, produces="prompt"),
+        SourceSpec(
+            "bridge",
+            "The BRIDGE data set: experts' revisions of novice tutors",
+            f"{_PACKAGE}.bridge:bridge",
+            f"{_PACKAGE}.bridge:BridgeConfig",
+        ),
+    ]
+
+
+@hookimpl
+def agentft_evaluators() -> list[EvaluatorSpec]:
+    return [
+        EvaluatorSpec("answer-leak", "The known answer told before the student said it", f"{_PACKAGE}.leak:answer_leak"),
+        EvaluatorSpec("question-ratio", "Share of sentences that ask", f"{_PACKAGE}.guidance:question_ratio"),
+        EvaluatorSpec("telling-ratio", "Share of sentences that give a result or a worked step", f"{_PACKAGE}.guidance:telling_ratio"),
+        EvaluatorSpec("turn-length", "Words of a tutor's turn", f"{_PACKAGE}.guidance:turn_length"),
+    ]
