@@ -11,8 +11,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from agentft.api import Agent, load_agent, run
-    from agentft.host import Host
     from agentft.hookspecs import hookimpl
+    from agentft.host import Host
     from agentft.persona import Persona
     from agentft.recipe import Recipe
 

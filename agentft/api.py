@@ -1,0 +1,115 @@
+"""The Python API: :func:`run` a recipe, :func:`load_agent` what came out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentft.errors import UserError
+from agentft.progress import Progress
+from agentft.runs import Run, Store
+
+if TYPE_CHECKING:
+    from agentft.engine.agent import LoadedAgent
+    from agentft.host import Host
+    from agentft.recipe import Recipe
+
+
+def run(
+    recipe: Recipe | Path | str,
+    *,
+    overrides: Sequence[str] = (),
+    runs: Path | str | None = None,
+    host: Host | None = None,
+    progress: Progress | None = None,
+    until: str = "report",
+) -> Run:
+    """Do everything that a recipe says, and return the run.
+
+    Args:
+        recipe: a recipe, or the path of one.
+        overrides: as on the command line, for example ``["train.0.epochs=1"]``; only with a path.
+        runs: folder for runs; default ``AGENTFT_RUNS`` or ``./runs``.
+        host: where parts come from; a fresh one if None.
+        progress: who is told how far it is; None = nobody.
+        until: last stage: ``data``, ``rows``, ``train``, ``answers``, ``comparison`` or ``report``.
+
+    Raises:
+        RecipeError: with every problem of the recipe, before anything runs.
+        UserError: data, plugin or training problems.
+    """
+    from agentft.pipeline import Pipeline
+    from agentft.session import Session, open_recipe
+
+    session = open_recipe(recipe, overrides, host) if isinstance(recipe, (str, Path)) else Session(recipe, host)
+    return Pipeline(session, Store(runs), progress).execute(until)
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A tuned model with its persona, ready to talk."""
+
+    name: str
+    loaded: LoadedAgent
+
+    def chat(self, messages: Sequence[Mapping[str, Any]], **settings: Any) -> str:
+        """The answer to a conversation.
+
+        Args:
+            messages: ``{"role": ..., "content": ...}`` each, the last one from the user; the persona is put in front.
+            settings: fields of :class:`~agentft.contracts.GenerationSettings`.
+        """
+        from agentft.contracts import GenerationSettings
+
+        return self.loaded.chat(messages, GenerationSettings(**settings))
+
+    def generate(self, prompts: Sequence[str], **settings: Any) -> list[str | None]:
+        """Answers to independent questions, in order; None where one failed."""
+        from agentft.contracts import GenerationSettings
+
+        responses = self.loaded.generate(prompts, GenerationSettings(**settings))
+        return [None if response.finish == "error" else response.text for response in responses]
+
+
+def load_agent(
+    reference: Path | str, *, base: bool = False, runs: Path | str | None = None, device: Mapping[str, Any] | None = None
+) -> Agent:
+    """The agent of a run.
+
+    Args:
+        reference: run id, run folder, or recipe name (its latest run).
+        base: the untrained model with the same persona instead.
+        device: overrides of the device profile.
+
+    Raises:
+        UserError: no such run, nothing trained yet, or the chat template is not the one that was trained with.
+    """
+    from agentft.arms import adapter, trained_model
+    from agentft.engine.agent import LoadedAgent
+    from agentft.engine.profile import detect
+    from agentft.host import Host
+    from agentft.runs import StageResult
+
+    store = Store(runs)
+    manifest = store.manifest(str(reference))
+    stages = {stage["name"]: stage for stage in manifest["stages"]}
+    last = max((name for name in stages if name.startswith("train-")), key=lambda name: int(name[6:]), default=None)
+    if last is None and not base and manifest["recipe"].get("train"):
+        raise UserError(f"run {manifest['id']} has not trained yet (status: {manifest['status']}); continue it with `agentft run`")
+    trained = None
+    if last is not None and not base:
+        found = stages[last]
+        trained = StageResult(last, found["key"], store.stages / found["folder"], found["content"], True, 0.0, "", found["summary"])
+        if not trained.path.is_dir():
+            raise UserError(f"run {manifest['id']}: the folder of {last} is gone ({trained.path}); run the recipe again")
+    model = Host().resolve_model(manifest["model"]["reference"])
+    if model.digest != manifest["model"]["digest"]:
+        raise UserError(f"the model '{model.reference}' is not the one that run {manifest['id']} was made with; run the recipe again")
+    profile = detect(device or manifest["recipe"].get("device"))
+    loaded = LoadedAgent.load(trained_model(model, trained), adapter(trained), manifest["system_prompt"], profile)
+    expected = stages["rows"]["summary"]["template"] if "rows" in stages else loaded.renderer.digest
+    if loaded.renderer.digest != expected:
+        raise UserError(f"run {manifest['id']} was trained with another chat template; run the recipe again")
+    return Agent(manifest["name"], loaded)

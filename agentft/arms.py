@@ -1,0 +1,162 @@
+"""The arms of an evaluation: the base model and the tuned one, with the same persona prompt and the same questions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentft.components import ModelRef
+from agentft.contracts import Backend, EvalContext, GenerationSettings
+from agentft.data.jsonl import read_examples, write_rows
+from agentft.progress import Progress
+from agentft.records import Example, Response, Sample
+from agentft.runs import Outcome, StageResult
+
+if TYPE_CHECKING:
+    from agentft.engine.agent import LoadedAgent
+    from agentft.session import Part, Session
+
+PARTIAL = "answers.partial.jsonl"
+
+
+def adapter(trained: StageResult | None) -> Path | None:
+    """The adapter folder that a training stage left behind, if it trained one."""
+    name = trained.summary.get("adapter") if trained else None
+    return trained.path / name if trained and name else None
+
+
+def trained_model(base: ModelRef, trained: StageResult | None) -> ModelRef:
+    """The full model that a training stage left behind, else the base model."""
+    name = trained.summary.get("model") if trained else None
+    return replace(base, path=str(trained.path / name), digest=trained.content, origin="trained") if trained and name else base
+
+
+class Arm:
+    """One agent that takes part in the comparison. The model is loaded when first needed."""
+
+    def __init__(self, name: str, session: Session, trained: StageResult | None = None):
+        self.name, self.session, self.trained = name, session, trained
+
+    def inputs(self) -> dict[str, StageResult | str]:
+        """What its answers depend on, for the stage keys."""
+        model: dict[str, StageResult | str] = {"model": self.session.model.digest}
+        return model | ({"trained": self.trained} if self.trained else {})
+
+    @cached_property
+    def agent(self) -> LoadedAgent:
+        from agentft.engine.agent import LoadedAgent
+        from agentft.engine.profile import detect
+
+        model = trained_model(self.session.model, self.trained)
+        return LoadedAgent.load(model, adapter(self.trained), self.session.system_prompt, detect(self.session.recipe.device))
+
+    @cached_property
+    def backend(self) -> Backend:
+        catalog, generation = self.session.catalog, self.session.recipe.generation
+        return catalog.target(catalog.get("backend", generation.backend))(self.agent, None)
+
+    @property
+    def settings(self) -> GenerationSettings:
+        generation = self.session.recipe.generation
+        return GenerationSettings(
+            generation.max_new_tokens, generation.temperature, generation.top_p, generation.batch_size, self.session.recipe.seed
+        )
+
+    def close(self) -> None:
+        """Let go of the model: two of them at once may not fit."""
+        self.__dict__.pop("backend", None)
+        self.__dict__.pop("agent", None)
+
+
+def questions(data: Path) -> list[tuple[Example, str | None]]:
+    """Held-out prompts and the prompts of held-out demonstrations, each with its reference answer if there is one."""
+    examples = [*read_examples(data / "prompts.jsonl"), *read_examples(data / "test.jsonl")]
+    return [example.as_prompt() for example in examples]
+
+
+def groups(data: Path) -> dict[str, str]:
+    """Sample id -> group, for statistics that resample whole groups."""
+    return {prompt.id: prompt.group_key for prompt, _ in questions(data)}
+
+
+def answer(arm: Arm, data: Path, out: Path, progress: Progress) -> Outcome:
+    """Answer every question into ``answers.jsonl``; batches that an interrupted try finished are taken over."""
+    prompts = [prompt for prompt, _ in questions(data)]
+    done = _finished(out)
+    count = len(done)
+    with (out / PARTIAL).open("a", encoding="utf-8") as stream:
+
+        def on_batch(responses: Sequence[Response]) -> None:
+            nonlocal count
+            for response in responses:
+                stream.write(json.dumps(response.to_dict(), ensure_ascii=False) + "\n")
+            stream.flush()
+            count += len(responses)
+            progress.step(count, len(prompts))
+
+        responses = arm.backend.generate(prompts, arm.settings, on_batch, done)
+    write_rows(out / "answers.jsonl", (response.to_dict() for response in responses))
+    (out / PARTIAL).unlink()
+    failed = [response for response in responses if response.finish == "error"]
+    summary: dict[str, Any] = {"answers": len(responses), "failed": len(failed), "errors": sorted({r.error for r in failed})[:5]}
+    summary["profile"] = arm.agent.profile.to_dict()
+    return Outcome(summary, retry=bool(failed))
+
+
+def _finished(out: Path) -> dict[str, Response]:
+    """Answers of an earlier try. A line that was cut by a kill is left out, failures are tried again."""
+    done: dict[str, Response] = {}
+    for name in ("answers.jsonl", PARTIAL):
+        if not (out / name).is_file():
+            continue
+        for line in (out / name).read_text("utf-8").splitlines():
+            try:
+                response = Response.from_dict(json.loads(line))
+            except (ValueError, TypeError):
+                continue
+            if response.finish != "error":
+                done[response.id] = response
+    return done
+
+
+def samples(answers: Path, data: Path) -> list[Sample]:
+    """Questions with the answers of a stage."""
+    responses = {row["id"]: Response.from_dict(row) for row in map(json.loads, (answers / "answers.jsonl").read_text("utf-8").splitlines())}
+    return [Sample(prompt, responses[prompt.id], reference) for prompt, reference in questions(data)]
+
+
+def score(arm: Arm, part: Part, answers: Path, data: Path, out: Path, progress: Progress) -> Outcome:
+    """Run one evaluator on one arm; the scores go to ``scores.json``."""
+    session = arm.session
+    found = samples(answers, data)
+    if getattr(part.entry.spec, "consumes", "") == "reference":
+        found = [sample for sample in found if sample.reference is not None]
+
+    def generate(prompts: Iterable[Example]) -> list[Response]:
+        asked = list(prompts)
+        count = 0
+
+        def on_batch(responses: Sequence[Response]) -> None:
+            nonlocal count
+            count += len(responses)
+            progress.step(count, len(asked))
+
+        return arm.backend.generate(asked, arm.settings, on_batch)
+
+    complete = [e for name in ("prompts", "test") for e in read_examples(data / f"{name}.jsonl") if e.as_prompt()[1] is not None]
+    context = EvalContext(
+        persona=session.persona,
+        language=session.persona.language,
+        seed=session.recipe.seed,
+        examples=complete,
+        logprobs=lambda examples: arm.agent.logprobs(examples),
+    )
+    scores = session.catalog.target(part.entry)(found, generate, part.config, context)
+    (out / "scores.json").write_text(json.dumps([s.to_dict() for s in scores], ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    return Outcome(
+        {"scores": {s.name: s.to_dict()["value"] for s in scores}, "unscored": {s.name: s.unscored for s in scores if s.unscored}}
+    )

@@ -1,0 +1,93 @@
+"""``agentft data``: what a recipe will train on, before it does."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from agentft.cli.common import echo_json, json_option, make_store, open_session, runs_option, set_option, table
+
+
+@click.command("data")
+@click.argument("recipe")
+@set_option
+@runs_option
+@click.option("-n", "shown", default=2, show_default=True, help="Number of decoded training rows to show.")
+@json_option
+def command(recipe: str, overrides: tuple[str, ...], runs: str, shown: int, as_json: bool) -> None:
+    """Preview what RECIPE will train on: every row counted, lengths, and decoded rows with the mask visible."""
+    from agentft.pipeline import Pipeline
+    from agentft.progress import Progress
+
+    session = open_session(recipe, overrides, runs)
+    pipeline = Pipeline(session, make_store(runs), Progress())
+    pipeline.execute("rows")
+    account = pipeline.data.summary
+    signal = pipeline.rows.summary if session.recipe.train else None
+    if as_json:
+        echo_json({"account": account, "signal": signal})
+        return
+    click.secho("sources", bold=True)
+    table(["source", "rows", "used", "dropped"], [[s["name"], s["rows"], s["used"], _reasons(s["dropped"])] for s in account["sources"]])
+    click.secho("steps", bold=True)
+    table(["step", "in", "out", "dropped"], [[s["name"], s["rows_in"], s["rows_out"], _reasons(s["drops"])] for s in account["steps"]])
+    click.echo("split: " + ", ".join(f"{part} {count}" for part, count in account["splits"].items()))
+    if signal is None:
+        click.echo("the recipe trains nothing")
+        return
+    lengths = _lengths(pipeline.rows.path / "train.jsonl")
+    train = signal["train"]
+    click.echo(
+        f"tokens a row: {_quantiles(lengths)}; {train['supervised_tokens']} of {train['tokens']} tokens supervised"
+        f" ({train['supervised_tokens'] / max(1, train['tokens']):.0%}); dropped: {_reasons(train['drops']) or 'none'}"
+    )
+    click.echo(_histogram(lengths))
+    for index in range(shown):
+        _show_row(pipeline, index)
+
+
+def _show_row(pipeline: Any, index: int) -> None:
+    """One training row decoded; what is not learned is dim."""
+    from itertools import groupby
+
+    from agentft.engine.models import load_tokenizer
+
+    tokenizer = load_tokenizer(pipeline.session.model)
+    with (pipeline.rows.path / "train.jsonl").open(encoding="utf-8") as stream:
+        rows = [json.loads(line) for number, line in enumerate(stream) if number == index]
+    for row in rows:
+        click.secho(f"row {row['id']}: dim = read, bright = learned", bold=True)
+        pairs = zip(row["input_ids"], row["labels"], strict=True)
+        for learned, run in groupby(pairs, key=lambda pair: pair[1] != -100):
+            text = tokenizer.decode([token for token, _ in run])
+            click.echo(click.style(f"⟦{text}⟧", fg="green") if learned else click.style(text, dim=True), nl=False)
+        click.echo()
+
+
+def _lengths(path: Any) -> list[int]:
+    with path.open(encoding="utf-8") as stream:
+        return sorted(len(json.loads(line)["input_ids"]) for line in stream)
+
+
+def _quantiles(lengths: list[int]) -> str:
+    pick = {"shortest": 0.0, "median": 0.5, "p90": 0.9, "longest": 1.0}
+    return ", ".join(f"{name} {lengths[min(len(lengths) - 1, int(q * len(lengths)))]}" for name, q in pick.items()) if lengths else "none"
+
+
+def _histogram(lengths: list[int], bins: int = 8) -> str:
+    """Lengths as bars, one line a bin."""
+    if not lengths:
+        return ""
+    low, high = lengths[0], lengths[-1] + 1
+    width = max(1, -(-(high - low) // bins))
+    lines = []
+    for start in range(low, high, width):
+        count = sum(start <= n < start + width for n in lengths)
+        lines.append(f"  {start:>5} - {start + width - 1:<5} {'█' * round(40 * count / len(lengths))} {count}")
+    return "\n".join(lines)
+
+
+def _reasons(drops: dict[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in drops.items())

@@ -1,0 +1,55 @@
+"""``agentft evaluate``: tuned against base on held-out prompts, with an exit code for CI."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from agentft.cli.common import echo_json, json_option, make_store, open_session, runs_option, set_option, table
+
+
+@click.command("evaluate")
+@click.argument("recipe")
+@set_option
+@runs_option
+@json_option
+def command(recipe: str, overrides: tuple[str, ...], runs: str, as_json: bool) -> None:
+    """Compare the tuned model of RECIPE (a file, or a run) with the base model on held-out prompts.
+
+    Trains first if that has not been done. Exit code 1 if a headline metric (persona adherence, relevance) is
+    significantly worse than that of the base model.
+    """
+    from agentft.pipeline import Pipeline
+    from agentft.progress import Lines, for_terminal
+    from agentft.reporting import headline
+
+    session = open_session(recipe, overrides, runs)
+    pipeline = Pipeline(session, make_store(runs), Lines() if as_json else for_terminal())
+    pipeline.execute("comparison")
+    data = json.loads((pipeline.comparison.path / "comparison.json").read_text("utf-8"))
+    worse = [row["name"] for row in data["comparisons"] if row["verdict"] == "worse" and row["name"] in headline(data["comparisons"])]
+    if as_json:
+        echo_json({"run": pipeline.run.id, **data, "worse": worse})
+    elif data["comparisons"]:
+        table(["metric", "base", "tuned", "difference", "95 % interval", "n", "verdict"], [_row(row) for row in data["comparisons"]])
+    else:
+        table(["metric", "value", "n"], [[s["name"], _number(s["value"], s["unit"]), s["n"]] for s in data["scores"]["base"]])
+    if worse:
+        click.echo(f"worse than the base model: {', '.join(worse)}", err=True)
+        raise click.exceptions.Exit(1)
+
+
+def _row(row: dict[str, Any]) -> list[Any]:
+    unit = row["unit"]
+    interval = f"{_number(row['ci'][0], unit)} .. {_number(row['ci'][1], unit)}" if row["ci"] else ""
+    unscored = f" ({row['unscored_base']}/{row['unscored_tuned']} unscored)" if row["unscored_base"] or row["unscored_tuned"] else ""
+    numbers = [_number(row[key], unit) for key in ("base", "tuned", "difference")]
+    return [row["name"], *numbers, interval, f"{row['n']}{unscored}", row["verdict"]]
+
+
+def _number(value: float | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1%}" if unit == "share" else f"{value:.3g}"

@@ -1,0 +1,120 @@
+"""``agentft init``: a folder with a persona of one's own and a recipe that runs as it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from agentft.cli.common import make_host
+from agentft.errors import UserError
+
+if TYPE_CHECKING:
+    from agentft.catalog import Catalog
+
+RECIPE = """\
+# agentft check {folder}/recipe.yaml     finds every mistake before anything runs
+# agentft data {folder}/recipe.yaml      shows what will be learned
+# agentft run {folder}/recipe.yaml       does everything
+# agentft chat {name}                    talks to the result
+name: {name}
+model: {model}
+persona: persona.yaml
+{requires}data:
+  sources:
+{sources}
+  transforms: [normalize, dedup]
+  split: {{validation: 0.1, test: 0.1, by: group, seed: 7}}
+{prompts}train:
+  - {{use: sft, strategy: {{lora: {{r: 16}}}}, epochs: 3, learning_rate: 2e-4}}
+evaluate:
+{evaluators}
+"""
+
+PERSONA = """\
+# Everything that is not written here comes from {parent}. See: agentft personas show {parent}
+name: {name}
+extends: {parent}
+summary: {summary}
+# role: |
+#   Who the agent is, in one to three sentences.
+# policies:               # the checklist that every answer is held against
+#   - id: short           # the id of an inherited policy changes that one; `enabled: false` switches it off
+#     text: Answer in at most 40 words.
+#     rule: {{words: {{max: 40}}}}
+"""
+
+CONVERSATIONS = (
+    ("How do I export my notes?", "Open Settings, choose Export and pick PDF or Markdown. The file lands in your Downloads folder."),
+    ("Can I use the app offline?", "Yes. Notes that you opened in the last 30 days stay on your device and are sent when you are online."),
+    ("The sync icon is red, what now?", "Red means that the last sync failed. Tap the icon to see why; most often Retry is enough."),
+)
+
+BUILTIN_EVALUATORS = (
+    "persona-adherence",
+    "relevance",
+    "rouge",
+    "bleu",
+    "chrf",
+    "perplexity",
+    "stop-rate",
+    "length",
+    "distinct-2",
+    "break-character",
+)
+
+
+@click.command("init")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--persona", default="assistant", show_default=True, help="Persona to start from (see: agentft personas list).")
+@click.option("--model", default="smollm2-135m", show_default=True, help="Bundled name, hub id, folder or .gguf file.")
+@click.option("--force", is_flag=True, help="Overwrite files that are there.")
+def command(folder: Path, persona: str, model: str, force: bool) -> None:
+    """Start a recipe in FOLDER: recipe.yaml, and persona.yaml for you to change.
+
+    A persona of a plugin brings the plugin's data, prompts and evaluators; with a built-in one, put your
+    conversations into conversations.jsonl.
+    """
+    catalog = make_host().catalog
+    entry = catalog.get("persona", persona)
+    name = "-".join(folder.resolve().name.lower().replace("_", " ").split())
+    namespace = persona.partition("/")[0] if "/" in persona else ""
+    files = {
+        "persona.yaml": PERSONA.format(name=name, parent=persona, summary=entry.spec.summary),
+        "recipe.yaml": _recipe(catalog, folder, name, model, namespace, entry.distribution),
+    }
+    if not namespace:
+        files["conversations.jsonl"] = "".join(_row(question, answer) for question, answer in CONVERSATIONS)
+    there = [file for file in files if (folder / file).exists()]
+    if there and not force:
+        raise UserError(f"{folder / there[0]} is already there (use --force to overwrite, or another folder)")
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, text in files.items():
+        (folder / file).write_text(text, encoding="utf-8")
+        click.echo(f"wrote {folder / file}")
+    click.echo(f"next: agentft check {folder}/recipe.yaml, then agentft run {folder}/recipe.yaml")
+
+
+def _row(question: str, answer: str) -> str:
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return json.dumps({"messages": messages}, ensure_ascii=False) + "\n"
+
+
+def _recipe(catalog: Catalog, folder: Path, name: str, model: str, namespace: str, distribution: str) -> str:
+    mine = {kind: [e for e in catalog.entries(kind) if namespace and e.plugin.name == namespace] for kind in ("source", "evaluator")}
+    # A source that needs options (a path) cannot be used as it is.
+    packaged = [e for e in mine["source"] if getattr(catalog.config_model(e), "__name__", "") == "PackagedConfig"]
+    sources = [f"    - {e.name}" for e in packaged if e.spec.produces == "example"]  # type: ignore[attr-defined]
+    prompts = [e.name for e in packaged if e.spec.produces == "prompt"]  # type: ignore[attr-defined]
+    evaluators = [*(e for e in BUILTIN_EVALUATORS if e in catalog.names("evaluator")), *(e.name for e in mine["evaluator"])]
+    return RECIPE.format(
+        folder=folder,
+        name=name,
+        model=model,
+        requires=f'requires: ["{distribution}"]\n' if namespace else "",
+        sources="\n".join(sources) or "    - {use: jsonl, path: conversations.jsonl}",
+        prompts=f"  prompts: [{', '.join(prompts)}]\n" if prompts else "",
+        evaluators="\n".join(f"  - {e}" for e in evaluators),
+    )

@@ -1,0 +1,15 @@
+"""Names of the built-in commands and the lines that ``agentft --help`` shows. Plain data: a help page imports this only."""
+
+COMMANDS = {
+    "init": "Start a recipe for a persona in a new folder",
+    "check": "Find every mistake in a recipe before anything runs",
+    "data": "Preview what a recipe will train on",
+    "run": "Do everything that a recipe says",
+    "evaluate": "Compare base and tuned model on held-out prompts",
+    "chat": "Talk to an agent in the terminal",
+    "report": "Show or rebuild the report of a run",
+    "runs": "List, show and clean up runs",
+    "personas": "List, show and render personas",
+    "plugins": "List, show and examine plugins",
+    "models": "List and fetch models",
+}

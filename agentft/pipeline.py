@@ -1,0 +1,386 @@
+"""The whole job of a recipe, stage by stage. Besides the command line, the only module that knows all stages.
+
+    data -> rows -> train-0 .. train-N -> answers (base, tuned) -> scores -> comparison -> report
+
+Each stage is a folder in the run store, keyed by what it depends on; see :mod:`agentft.runs`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from agentft import arms
+from agentft.arms import Arm
+from agentft.contracts import DataContext, TrainJob
+from agentft.data.prepare import Step, prepare
+from agentft.events import Event, RunFailed, RunFinished, RunStarted, StageFinished, StageStarted
+from agentft.progress import Progress
+from agentft.records import Score
+from agentft.runs import Outcome, Run, StageFile, StageResult, Store, code_digest, digest
+from agentft.session import Part, Session, versions
+
+
+class WouldRun(Exception):
+    """A dry run came to a stage that is not in the store."""
+
+    def __init__(self, stage: str, why: str, reused: list[str]):
+        self.stage, self.why, self.reused = stage, why, reused
+
+
+class Pipeline:
+    """One run of a checked recipe.
+
+    Args:
+        session: the recipe with everything it names.
+        store: where runs lie.
+        progress: who is told; silent if None.
+        dry_run: build nothing; raise :class:`WouldRun` at the first stage that would be built.
+    """
+
+    def __init__(self, session: Session, store: Store | None = None, progress: Progress | None = None, *, dry_run: bool = False):
+        self.session, self.recipe = session, session.recipe
+        self.store = store or Store()
+        self.progress = progress or Progress()
+        self.run: Run = self.store.open(self.run_id, self.recipe.name)
+        self.dry_run = dry_run
+        self._current = ""
+        self._done: dict[str, StageResult] = {}
+
+    @cached_property
+    def run_id(self) -> str:
+        """Recipe name and the first 8 digits of what the job is: the same recipe and persona continue the same run."""
+        return f"{self.recipe.name}-{digest([self.recipe.to_dict(), self.session.persona.digest])[:8]}"
+
+    # The job
+
+    def execute(self, until: str = "report") -> Run:
+        """Run every stage up to ``data``, ``rows``, ``train``, ``answers``, ``comparison`` or ``report``."""
+        began = time.monotonic()
+        if self.dry_run:
+            self._execute(until)
+            return self.run
+        with self.run.lock():
+            self.run.start(self._facts())
+            self._tell(RunStarted(self.run.id, self.recipe.name))
+            try:
+                self._execute(until)
+            except BaseException as error:
+                self.run.save("failed" if isinstance(error, Exception) else "interrupted")
+                self._tell(RunFailed(self.run.id, self._current, f"{type(error).__name__}: {error}"))
+                raise
+            self.run.save("complete")
+            self._tell(RunFinished(self.run.id, round(time.monotonic() - began, 3)))
+        return self.run
+
+    def _execute(self, until: str) -> None:
+        steps: dict[str, Callable[[], Any]] = {
+            "data": lambda: self.data,
+            "rows": lambda: self.rows if self.recipe.train else None,
+            "train": lambda: self.trained,
+            "answers": lambda: [self.answers(arm) for arm in self.agents],
+            "comparison": lambda: self.comparison,
+            "report": lambda: self.report,
+        }
+        for name, step in steps.items():
+            step()
+            if name == until:
+                return
+
+    @cached_property
+    def agents(self) -> list[Arm]:
+        """What is compared: the base model and, if anything was trained, the tuned one; both with the persona's prompt."""
+        base = Arm("base", self.session)
+        return [base, Arm("tuned", self.session, self.trained)] if self.recipe.train else [base]
+
+    # Stages
+
+    @cached_property
+    def data(self) -> StageResult:
+        data = self.recipe.data
+        sources, prompts = self._parts("source", data.sources), self._parts("source", data.prompts)
+        transforms = self._parts("transform", data.transforms)
+
+        def build(out: Path) -> Outcome:
+            account = prepare(
+                out,
+                sources=[self._step(part) for part in sources],
+                transforms=[self._step(part) for part in transforms],
+                prompts=[self._step(part) for part in prompts],
+                split_options=data.split.model_dump(),
+                max_prompts=data.max_prompts,
+                ctx=DataContext(persona=self.session.persona, base=self.recipe.base, seed=self.recipe.seed),
+            )
+            return Outcome(account.to_dict() | {"dropped": account.dropped[:200]}, account.files)
+
+        parts = {
+            "code": code_digest("data", "records.py", "text.py"),
+            "sources": [part.identity() for part in sources],
+            "transforms": [part.identity() for part in transforms],
+            "prompts": [part.identity() for part in prompts],
+            "split": data.split.model_dump(),
+            "max_prompts": data.max_prompts,
+            "persona": self.session.persona.name,
+            "base": str(self.recipe.base.resolve()),
+            "seed": self.recipe.seed,
+        }
+        return self._stage("data", parts, {}, build)
+
+    @cached_property
+    def rows(self) -> StageResult:
+        """Tokenised and masked rows, with the report of the signal that training will see."""
+        data = self.recipe.data
+        inputs: dict[str, StageResult | StageFile | str] = {
+            "train": self.data.file("train.jsonl"),
+            "validation": self.data.file("validation.jsonl"),
+            "model": self.session.model.digest,
+        }
+
+        def build(out: Path) -> Outcome:
+            from agentft.data.jsonl import read_examples
+            from agentft.engine.models import load_tokenizer
+            from agentft.render.conversation import Renderer
+            from agentft.render.rows import render_rows
+
+            tokenizer = load_tokenizer(self.session.model)
+            renderer = Renderer(tokenizer, self.session.system_prompt)
+            summary: dict[str, Any] = {
+                "pad_token_id": tokenizer.pad_token_id,
+                "template": renderer.digest,
+                "checks": renderer.check(),
+                "system_prompt_tokens": len(tokenizer(self.session.system_prompt, add_special_tokens=False)["input_ids"]),
+            }
+            for part in ("train", "validation"):
+                examples = read_examples(self.data.path / f"{part}.jsonl")
+                report = render_rows(
+                    renderer, examples, out / f"{part}.jsonl", max_length=data.max_length, overflow=data.on_overflow, ctx=DataContext()
+                )
+                summary[part] = report.to_dict()
+            return Outcome(summary)
+
+        parts = {
+            "code": code_digest("render"),
+            "persona": self.session.persona.model_dump(mode="json"),
+            "system_prompt": self.session.system_prompt,
+            "max_length": data.max_length,
+            "on_overflow": data.on_overflow,
+        }
+        result = self._stage("rows", parts, inputs, build)
+        self.progress.note(signal_text(result.summary["train"]))
+        return result
+
+    @cached_property
+    def trained(self) -> StageResult | None:
+        """The last training stage, or None if the recipe trains nothing."""
+        last: StageResult | None = None
+        for index, part in enumerate(self._parts("trainer", self.recipe.train)):
+            last = self._train(index, part, last)
+        return last
+
+    def _train(self, index: int, part: Part, before: StageResult | None) -> StageResult:
+        inputs: dict[str, StageResult | StageFile | str] = {
+            "rows": self.rows.file("train.jsonl"),
+            "validation": self.rows.file("validation.jsonl"),
+            "model": self.session.model.digest,
+        }
+        if before is not None:
+            inputs["before"] = before
+
+        def build(out: Path) -> Outcome:
+            validation = self.rows.path / "validation.jsonl"
+            result = self.session.catalog.target(part.entry)(
+                TrainJob(
+                    model=arms.trained_model(self.session.model, before),
+                    rows=self.rows.path / "train.jsonl",
+                    validation=validation if validation.stat().st_size else None,
+                    out=out,
+                    config=part.config,
+                    seed=self.recipe.seed,
+                    pad_token_id=self.rows.summary["pad_token_id"],
+                    adapter=arms.adapter(before),
+                    device=self.recipe.device,
+                    progress=self.progress.step,
+                )
+            )
+            return Outcome(
+                {
+                    "adapter": result.adapter.name if result.adapter else None,
+                    "model": result.model.name if result.model else None,
+                    "trainer": part.name,
+                    "trainable": result.trainable,
+                    "total": result.total,
+                    "metrics": dict(result.metrics),
+                }
+            )
+
+        parts = {
+            "code": code_digest("train", "engine/profile.py"),
+            "trainer": part.identity(),
+            "seed": self.recipe.seed,
+            "device": self.recipe.device,
+        }
+        return self._stage(f"train-{index}", parts, inputs, build)
+
+    def answers(self, arm: Arm) -> StageResult:
+        """Answers of one arm to the held-out prompts and to the prompts of the held-out demonstrations."""
+        inputs = {"prompts": self.data.file("prompts.jsonl"), "test": self.data.file("test.jsonl"), **arm.inputs()}
+        parts = {
+            "code": code_digest("render", "engine"),
+            "system_prompt": self.session.system_prompt,
+            "generation": self.recipe.generation.model_dump(mode="json"),
+            "seed": self.recipe.seed,
+            "device": self.recipe.device,
+        }
+        return self._stage(f"answers-{arm.name}", parts, inputs, lambda out: arms.answer(arm, self.data.path, out, self.progress))
+
+    def scores(self, arm: Arm, part: Part) -> StageResult:
+        """What one evaluator says about one arm."""
+        inputs = {
+            "answers": self.answers(arm).file("answers.jsonl"),
+            "prompts": self.data.file("prompts.jsonl"),
+            "test": self.data.file("test.jsonl"),
+            **arm.inputs(),
+        }
+        parts = {
+            "code": code_digest("evaluate", "rules.py", "text.py"),
+            "evaluator": part.identity(),
+            "persona": self.session.persona.model_dump(mode="json"),
+            "generation": self.recipe.generation.model_dump(mode="json"),
+            "seed": self.recipe.seed,
+        }
+        name = f"scores-{arm.name}-{part.name.replace('/', '.')}"
+        return self._stage(
+            name, parts, inputs, lambda out: arms.score(arm, part, self.answers(arm).path, self.data.path, out, self.progress)
+        )
+
+    def all_scores(self) -> dict[str, list[StageResult]]:
+        """Arm name -> its score stages, in the order of the recipe."""
+        evaluators = self._parts("evaluator", self.recipe.evaluate)
+        result: dict[str, list[StageResult]] = {}
+        for arm in self.agents:
+            result[arm.name] = [self.scores(arm, part) for part in evaluators]
+            arm.close()
+        return result
+
+    @cached_property
+    def comparison(self) -> StageResult:
+        """Paired statistics of tuned against base, in ``comparison.json``."""
+        stages = self.all_scores()
+        inputs = {stage.name: stage for found in stages.values() for stage in found}
+        groups = arms.groups(self.data.path)
+
+        def build(out: Path) -> Outcome:
+            from agentft.evaluate.compare import compare
+
+            scores = {arm: [score for stage in found for score in read_scores(stage)] for arm, found in stages.items()}
+            rows = (
+                [row.to_dict() for row in compare(scores["base"], scores["tuned"], groups, self.recipe.seed)] if "tuned" in scores else []
+            )
+            data = {
+                "comparisons": rows,
+                "scores": {arm: [s.to_dict() | {"per_sample": {}, "details": {}} for s in found] for arm, found in scores.items()},
+            }
+            (out / "comparison.json").write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
+            return Outcome(
+                {
+                    "worse": [row["name"] for row in rows if row["verdict"] == "worse"],
+                    "better": [row["name"] for row in rows if row["verdict"] == "better"],
+                }
+            )
+
+        return self._stage(
+            "comparison", {"code": code_digest("evaluate"), "groups": digest(groups), "seed": self.recipe.seed}, inputs, build
+        )
+
+    @cached_property
+    def report(self) -> StageResult:
+        """The run as one HTML page, ``report.html`` of the run folder."""
+        from agentft.reporting import collect
+
+        inputs: dict[str, Any] = {"data": self.data, "comparison": self.comparison}
+        if self.recipe.train:
+            inputs |= {"rows": self.rows, "trained": self.trained}
+
+        def build(out: Path) -> Outcome:
+            from agentft.report import render_report
+
+            data = collect(self)
+            (out / "report.json").write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
+            (out / "report.html").write_text(render_report(data), encoding="utf-8")
+            return Outcome({})
+
+        result = self._stage("report", {"code": code_digest("report", "reporting.py"), "recipe": self.recipe.to_dict()}, inputs, build)
+        for name in ("report.html", "report.json"):
+            target = self.run.path / name
+            if not target.exists() or target.read_bytes() != (result.path / name).read_bytes():
+                target.write_bytes((result.path / name).read_bytes())
+        return result
+
+    # Plumbing
+
+    def _parts(self, kind: str, uses: Sequence[Any]) -> list[Part]:
+        return self.session.parts(kind, uses)
+
+    def _step(self, part: Part) -> Step:
+        target = self.session.catalog.target(part.entry)
+        if part.entry.kind == "source":
+            return Step(part.name, lambda ctx: target(part.config, ctx), part.use.weight)
+        return Step(part.name, lambda rows, ctx: target(rows, part.config, ctx))
+
+    def _stage(
+        self,
+        name: str,
+        parts: Mapping[str, Any],
+        inputs: Mapping[str, StageResult | StageFile | str],
+        build: Callable[[Path], Outcome],
+    ) -> StageResult:
+        self._current = name
+
+        def announce(stage: str, why: str) -> None:
+            if self.dry_run:
+                raise WouldRun(stage, why, [found["name"] for found in self.run.manifest["stages"]])
+            self.progress.stage(stage, why)
+            self._tell(StageStarted(self.run.id, stage, why))
+
+        if name in self._done:
+            return self._done[name]
+        result = self._done[name] = self.run.stage(name, parts, inputs, build, announce)
+        (self.progress.reused(name) if result.reused else self.progress.finished(name, result.seconds))
+        self._tell(StageFinished(self.run.id, name, result.key, result.reused, result.seconds))
+        return result
+
+    def _tell(self, event: Event) -> None:
+        if self.dry_run:
+            return
+        self.run.event(event)
+        self.session.host.observe(event)
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "recipe": self.recipe.to_dict(),
+            "recipe_file": str(self.recipe.path or ""),
+            "overrides": list(self.recipe.overrides),
+            "persona": self.session.persona.model_dump(mode="json"),
+            "system_prompt": self.session.system_prompt,
+            "model": {"reference": self.session.model.reference, "digest": self.session.model.digest, "origin": self.session.model.origin},
+            "versions": {**versions(), **self.session.plugin_versions()},
+        }
+
+
+def read_scores(stage: StageResult) -> list[Score]:
+    """Scores of a ``scores-*`` stage."""
+    return [Score.from_dict(row) for row in json.loads((stage.path / "scores.json").read_text("utf-8"))]
+
+
+def signal_text(signal: Mapping[str, Any]) -> str:
+    """What training will see, in words: printed before the first step."""
+    drops = ", ".join(f"{count} {reason}" for reason, count in signal["drops"].items()) or "none"
+    return (
+        f"signal: {signal['rows_out']} rows, {signal['tokens']} tokens, {signal['supervised_tokens']} of them supervised"
+        f" ({signal['supervised_tokens'] / max(1, signal['tokens']):.0%}), longest {signal['longest']}; dropped: {drops}\n"
+        f"example (only what is between the marks is learned):\n{signal['sample']}"
+    )

@@ -1,0 +1,197 @@
+"""Collects what the report shows from the stages of a run. Rendering is :mod:`agentft.report`'s business."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from agentft import arms
+from agentft.data.jsonl import read_examples
+from agentft.records import Sample
+from agentft.runs import StageResult
+
+if TYPE_CHECKING:
+    from agentft.pipeline import Pipeline
+
+SHOWN = 24  # samples in the report
+HEADLINE = ("persona-adherence", "relevance/facts", "relevance/similarity")
+
+
+def collect(pipeline: Pipeline) -> dict[str, Any]:
+    """The report's data as JSON-plain values; the keys are those of :func:`agentft.report.render_report`."""
+    session, recipe = pipeline.session, pipeline.recipe
+    comparison = json.loads((pipeline.comparison.path / "comparison.json").read_text("utf-8"))
+    rows = comparison["comparisons"] or _single_arm(comparison["scores"]["base"])
+    samples = _samples(pipeline)
+    return {
+        "title": recipe.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "run_id": pipeline.run.id,
+        "status": "complete",
+        "recipe": {
+            "name": recipe.name,
+            "model": recipe.model,
+            "persona": session.persona.model_dump(mode="json"),
+            "yaml": recipe.source_text,
+        },
+        "system_prompt": session.system_prompt,
+        "system_prompt_tokens": pipeline.rows.summary["system_prompt_tokens"] if recipe.train else None,
+        "data": dict(pipeline.data.summary) | {"lengths": _lengths(pipeline)},
+        "signal": [_signal(pipeline.rows, recipe.train[0].use)] if recipe.train else [],
+        "training": _training(pipeline),
+        "headline": headline(rows),
+        "comparisons": [row for row in rows if not row["name"].startswith("persona-adherence/")],
+        "items": [row for row in rows if row["name"].startswith("persona-adherence/")],
+        "samples": samples,
+        "sample_selection": f"{len(samples)} of {pipeline.answers(pipeline.agents[0]).summary['answers']} held-out prompts, "
+        f"drawn with the recipe's seed {recipe.seed}; nobody picked them.",
+        "lineage": {
+            "nodes": [
+                {
+                    "stage": s["name"],
+                    "key": s["key"][:12],
+                    "reused": s["reused"],
+                    "seconds": s["seconds"],
+                    "inputs": s["inputs"],
+                    "why": s["why"],
+                }
+                for s in pipeline.run.manifest["stages"]
+            ]
+        },
+        "versions": pipeline.run.manifest["versions"],
+        "hardware": hardware(),
+        "profile": pipeline.answers(pipeline.agents[0]).summary["profile"],
+        "warnings": _warnings(pipeline),
+    }
+
+
+def headline(rows: list[dict[str, Any]]) -> list[str]:
+    """Names of the comparisons that decide: adherence and relevance, as far as they were measured."""
+    return [name for name in HEADLINE if any(row["name"] == name and row["n"] for row in rows)]
+
+
+def _single_arm(scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows in the shape of comparisons for a recipe that trains nothing."""
+    empty = dict.fromkeys(("tuned", "difference", "ci", "tuned_ci", "p", "adjusted_p", "smallest_detectable"))
+    return [
+        empty
+        | {"name": s["name"], "base": s["value"], "base_ci": s["ci"], "n": s["n"], "unscored_base": None, "unscored_tuned": None}
+        | {"verdict": "info", "direction": s["direction"], "unit": s["unit"], "summary": s["summary"]}
+        for s in scores
+    ]
+
+
+def _lengths(pipeline: Pipeline) -> dict[str, list[int]]:
+    if not pipeline.recipe.train:
+        return {}
+    rows = (pipeline.rows.path / "train.jsonl").open(encoding="utf-8")
+    with rows:
+        return {"train": [len(json.loads(line)["input_ids"]) for line in rows]}
+
+
+def _signal(rows: StageResult, method: str) -> dict[str, Any]:
+    signal = rows.summary["train"]
+    return {"stage": method, "rows": signal["rows_out"]} | {
+        key: signal.get(key) for key in ("tokens", "supervised_tokens", "longest", "sample", "mode", "drops")
+    }
+
+
+def _training(pipeline: Pipeline) -> list[dict[str, Any]]:
+    result = []
+    for stage in pipeline.run.manifest["stages"]:
+        if not stage["name"].startswith("train-"):
+            continue
+        log = pipeline.store.stages / stage["folder"] / "metrics.jsonl"
+        curve = [json.loads(line) for line in log.read_text("utf-8").splitlines()] if log.is_file() else []
+        summary = stage["summary"]
+        result.append(
+            {"stage": f"{stage['name']} {summary['trainer']}", "curve": curve, "seconds": stage["seconds"]}
+            | {key: summary[key] for key in ("trainable", "total", "metrics")}
+        )
+    return result
+
+
+def _samples(pipeline: Pipeline) -> list[dict[str, Any]]:
+    """Held-out questions with all arms' answers: a seeded choice, so that nobody picks the flattering ones."""
+    import random
+
+    found = {arm.name: {s.id: s for s in arms.samples(pipeline.answers(arm).path, pipeline.data.path)} for arm in pipeline.agents}
+    details = {
+        arm.name: _details(pipeline.scores(arm, part) for part in pipeline.session.parts("evaluator", pipeline.recipe.evaluate))
+        for arm in pipeline.agents
+    }
+    ids = list(found["base"])
+    chosen = sorted(random.Random(pipeline.recipe.seed).sample(range(len(ids)), min(SHOWN, len(ids))))
+    result = []
+    for index in chosen:
+        sample: Sample = found["base"][ids[index]]
+        row: dict[str, Any] = {
+            "id": sample.id,
+            "prompt": [{"role": m.role, "content": m.content} for m in sample.prompt.messages],
+            "reference": sample.reference,
+        }
+        for name, by_id in found.items():
+            answered = by_id[sample.id]
+            verdicts, scores = details[name]
+            row[name] = {
+                "text": answered.text,
+                "finish": answered.response.finish,
+                "error": answered.response.error,
+                "verdicts": verdicts.get(sample.id, []),
+                "scores": scores.get(sample.id, {}),
+            }
+        result.append(row)
+    return result
+
+
+def _details(stages: Any) -> tuple[dict[str, Any], dict[str, dict[str, float | None]]]:
+    """Verdicts and per-sample values of one arm, by sample id."""
+    from agentft.pipeline import read_scores
+
+    verdicts: dict[str, Any] = {}
+    values: dict[str, dict[str, float | None]] = {}
+    for stage in stages:
+        for score in read_scores(stage):
+            if score.name == "persona-adherence":
+                verdicts.update(score.details)
+            if score.name.startswith("persona-adherence/"):
+                continue
+            for sample, value in score.to_dict()["per_sample"].items():
+                values.setdefault(sample, {})[score.name] = value
+    return verdicts, values
+
+
+def _warnings(pipeline: Pipeline) -> list[str]:
+    warnings = []
+    for arm in pipeline.agents:
+        summary: Mapping[str, Any] = pipeline.answers(arm).summary
+        if summary["failed"]:
+            warnings.append(f"{arm.name}: {summary['failed']} of {summary['answers']} answers failed: {'; '.join(summary['errors'])}")
+        for part in pipeline.session.parts("evaluator", pipeline.recipe.evaluate):
+            for name, count in pipeline.scores(arm, part).summary["unscored"].items():
+                warnings.append(f"{arm.name}: {name} could not score {count} samples")
+    if pipeline.recipe.train:
+        for part_name in ("train", "validation"):
+            drops = pipeline.rows.summary[part_name]["drops"]
+            warnings += [f"{part_name}: {count} rows dropped: {reason}" for reason, count in drops.items()]
+    if not list(read_examples(pipeline.data.path / "prompts.jsonl")):
+        warnings.append("no held-out prompts (data.prompts): only held-out demonstrations were asked")
+    return warnings
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores and memory of this machine."""
+    import os
+    import platform
+    from pathlib import Path
+
+    info: dict[str, Any] = {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()}
+    cpu = Path("/proc/cpuinfo")
+    if cpu.is_file():
+        model = [line.partition(":")[2].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")]
+        info["processor"] = model[0] if model else platform.processor()
+    if hasattr(os, "sysconf"):
+        info["memory_gb"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    return info
