@@ -67,6 +67,21 @@ def unmet(requirement: Requirement) -> str:
     return ""
 
 
+def missing(entry: Entry) -> list[tuple[str, str]]:
+    """What a part ``requires`` and the environment does not have, each with the reason."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    found = []
+    for text in getattr(entry.spec, "requires", ()):
+        try:
+            reason = unmet(Requirement(text))
+        except InvalidRequirement:
+            reason = f"its plugin {entry.distribution} names a requirement that is none: '{text}'"
+        if reason:
+            found.append((text, reason))
+    return found
+
+
 class _Check:
     def __init__(self, recipe: Recipe, catalog: Catalog):
         self.recipe, self.catalog = recipe, catalog
@@ -104,15 +119,8 @@ class _Check:
         except PluginError as error:
             self.report(path, str(error))
             return None
-        from packaging.requirements import InvalidRequirement, Requirement
-
-        for text in getattr(entry.spec, "requires", ()):
-            try:
-                reason = unmet(Requirement(text))
-            except InvalidRequirement:
-                reason = f"its plugin {entry.distribution} names a requirement that is none: '{text}'"
-            if reason:
-                self.report(path, f"{kind} '{name}': {reason}", f"pip install '{text}'")
+        for text, reason in missing(entry):
+            self.report(path, f"{kind} '{name}': {reason}", f"pip install '{text}'")
         return entry
 
     def part(self, kind: str, path: Path_, use: PartUse) -> None:

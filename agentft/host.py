@@ -159,6 +159,8 @@ class Host:
             if not any(_dist(other) == _dist(entry_point) for other in known):
                 known.append(entry_point)
         for name, entry_points in by_name.items():
+            if name in self._plugins:  # given by the caller, who knows better than the environment
+                continue
             distributions = [_dist(ep) for ep in entry_points]
             plugin = Plugin(name, " and ".join(d for d, _ in distributions), " and ".join(v for _, v in distributions))
             if name in self._block:

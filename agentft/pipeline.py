@@ -7,6 +7,7 @@ Each stage is a folder in the run store, keyed by what it depends on; see :mod:`
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -206,6 +207,7 @@ class Pipeline:
                     progress=self.progress.step,
                 )
             )
+            gc.collect()  # the trainer holds the model in cycles, and the answers need the memory
             return Outcome(
                 {
                     "adapter": result.adapter.name if result.adapter else None,

@@ -68,8 +68,9 @@ def collect(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def headline(rows: list[dict[str, Any]]) -> list[str]:
-    """Names of the comparisons that decide: adherence and relevance, as far as they were measured."""
-    return [name for name in HEADLINE if any(row["name"] == name and row["n"] for row in rows)]
+    """Names of the comparisons that decide: adherence, and relevance by facts, or by similarity where no prompt names facts."""
+    measured = [name for name in HEADLINE if any(row["name"] == name and row["n"] for row in rows)]
+    return [name for name in measured if name != "relevance/similarity" or "relevance/facts" not in measured]
 
 
 def _single_arm(scores: list[dict[str, Any]]) -> list[dict[str, Any]]:

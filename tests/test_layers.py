@@ -17,7 +17,20 @@ LAYERS = [
     ["train"],
     ["evaluate"],
     ["report"],
-    ["runs", "session", "arms", "pipeline", "reporting", "api", "cli", "testing", "docs_hooks", "docs_reference", "__main__"],
+    [
+        "runs",
+        "session",
+        "arms",
+        "pipeline",
+        "reporting",
+        "api",
+        "cli",
+        "testing",
+        "docs_hooks",
+        "docs_readme",
+        "docs_reference",
+        "__main__",
+    ],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

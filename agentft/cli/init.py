@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agentft.check import missing
 from agentft.cli.common import make_host
 from agentft.errors import UserError
 
@@ -108,7 +109,10 @@ def _recipe(catalog: Catalog, folder: Path, name: str, model: str, namespace: st
     packaged = [e for e in mine["source"] if getattr(catalog.config_model(e), "__name__", "") == "PackagedConfig"]
     sources = [f"    - {e.name}" for e in packaged if e.spec.produces == "example"]  # type: ignore[attr-defined]
     prompts = [e.name for e in packaged if e.spec.produces == "prompt"]  # type: ignore[attr-defined]
-    evaluators = [*(e for e in BUILTIN_EVALUATORS if e in catalog.names("evaluator")), *(e.name for e in mine["evaluator"])]
+    evaluators = [
+        *(e for e in BUILTIN_EVALUATORS if e in catalog.names("evaluator")),
+        *(e.name for e in mine["evaluator"] if not missing(e)),
+    ]
     return RECIPE.format(
         folder=folder,
         name=name,

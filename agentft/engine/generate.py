@@ -69,9 +69,8 @@ class TransformersBackend:
         tokens = self.agent.renderer.prompt(prompt).input_ids
         context = getattr(self.agent.model.config.get_text_config(), "max_position_embeddings", None)
         if context and len(tokens) + settings.max_new_tokens > context:
-            raise DataError(
-                f"the prompt has {len(tokens)} tokens, and with {settings.max_new_tokens} new ones it exceeds the model's context of {context}"
-            )
+            new = settings.max_new_tokens
+            raise DataError(f"the prompt has {len(tokens)} tokens, and with {new} new ones it exceeds the model's context of {context}")
         return tokens
 
     def _answer(self, ids: Sequence[str], rows: Sequence[list[int]], settings: GenerationSettings) -> list[Response]:

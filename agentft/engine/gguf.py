@@ -66,7 +66,7 @@ def _write(gguf: Path, part: Path) -> None:
     settings = loaded.config.to_dict()
     settings.pop("quantization_config", None)  # it makes save_pretrained refuse
     settings.pop("_name_or_path", None)
-    model = type(loaded)(type(loaded.config).from_dict(settings))
+    model: Any = type(loaded)(type(loaded.config).from_dict(settings))
     model.load_state_dict(loaded.state_dict())
     model.generation_config = loaded.generation_config
     model.tie_weights()

@@ -109,9 +109,10 @@ def check_folder(folder: Path) -> None:
         raise DataError(f"model: {folder} has no config.json, so it is no model folder{hint}")
     if not any(folder.glob("*.safetensors")):
         pickles = sorted([*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")])
+        convert = f"from transformers import AutoModelForCausalLM as M; M.from_pretrained({str(folder)!r}).save_pretrained('safe')"
         reason = (
-            f"only {pickles[0].name}: pickle files can run any code when they are loaded, and are refused. Convert it once, where you trust "
-            f"it: python -c \"from transformers import AutoModelForCausalLM as M; M.from_pretrained({str(folder)!r}).save_pretrained('safe')\""
+            f"only {pickles[0].name}: pickle files can run any code when they are loaded, and are refused. "
+            f'Convert it once, where you trust it: python -c "{convert}"'
             if pickles
             else "no weights"
         )
@@ -233,6 +234,7 @@ def load_model(
         import torch
         from transformers import AutoModelForCausalLM
 
+        model: Any
         try:
             model = AutoModelForCausalLM.from_pretrained(
                 ref.path,

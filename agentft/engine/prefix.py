@@ -15,7 +15,7 @@ from typing import Any
 WORTH_SHARING = 32
 
 
-def common_prefix(rows: Sequence[Sequence[int]], labels: Sequence[Sequence[int]] | None = None) -> int:
+def common_prefix(rows: Sequence[list[int]], labels: Sequence[list[int]] | None = None) -> int:
     """Number of leading tokens that can be shared by ``rows``; 0 where it is not worth it.
 
     At least one token stays behind in each row. With ``labels``, the first token that stays behind is never a supervised
@@ -47,8 +47,9 @@ def why_not(model: Any) -> str:
         return "sliding-window attention"
     if getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None):
         return "a mixture of experts"
-    if getattr(config, "is_encoder_decoder", False) or not getattr(config, "use_cache", True):
-        return "no key-value cache"
+    # config.use_cache says nothing: TRL switches it off for training, and here it is asked for in the call.
+    if getattr(config, "is_encoder_decoder", False):
+        return "no key-value cache of a decoder alone"
     if model.training and (getattr(config, "attention_dropout", 0) or getattr(config, "attention_probs_dropout_prob", 0)):
         return "attention dropout"
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}

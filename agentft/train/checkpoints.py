@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
 from agentft.contracts import TrainJob, TrainResult
 from agentft.engine.digest import write_json
 
-# transformers writes trainer_state.json last.
-_FILES = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
+# Besides the weights; there is one rng_state per process. transformers writes trainer_state.json last.
+_STATES = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")
 
 
 def claim(job: TrainJob) -> TrainResult | None:
@@ -75,9 +76,9 @@ def is_complete(path: Path) -> bool:
     from safetensors import SafetensorError, safe_open
 
     weights = list(path.glob("*.safetensors"))
-    if not weights or not all((path / name).is_file() and (path / name).stat().st_size for name in _FILES if name != "rng_state.pth"):
-        return False
-    if not any(path.glob("rng_state*.pth")):  # one per process
+    states = [list(path.glob(pattern)) for pattern in _STATES]
+    # torch.save writes zip files, whose table of contents is at the end.
+    if not weights or not all(files and all(map(zipfile.is_zipfile, files)) for files in states):
         return False
     try:
         state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))

@@ -79,12 +79,16 @@ class Trainer(SFTTrainer):
     smoothing, DFT) goes to the parent.
     """
 
+    args: Any
+    model: Any
+
     def __init__(self, *, order: EpochOrder, ids: Sequence[str], share_prefix: bool, **kwargs: Any):
         self._order, self._ids, self._share = order, ids, share_prefix
         self.tokens, self.step_loss, self.step_rows = 0, 0.0, list[int]()
         super().__init__(**kwargs)
-        plain_nll = self.args.loss_type == "nll" and not self.args.label_smoothing_factor
-        self._ours = plain_nll and not self.aux_loss_enabled and not self.padding_free and self.accelerator.num_processes == 1
+        plain_nll = getattr(self.args, "loss_type", "nll") == "nll" and not self.args.label_smoothing_factor
+        # With several processes gradients are averaged by a wrapper that expects one forward pass per step.
+        self._ours = plain_nll and not getattr(self, "aux_loss_enabled", False) and self.accelerator.num_processes == 1
 
     def _get_train_sampler(self, *_: Any) -> EpochOrder:
         return self._order

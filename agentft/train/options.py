@@ -46,10 +46,11 @@ class Strategy(Model):
                 raise ValueError(f"unknown strategy '{data}' ({did_you_mean(data, cls.model_fields)})")
             return {data: {}}
         if isinstance(data, dict):
-            known = [key for key in data if key in cls.model_fields]
-            if len(known) == len(data) != 1:
+            # `{lora: }` means its defaults; `{lora: {...}, full: null}` is how a typed recipe is written down.
+            given = data if len(data) == 1 else {key: value for key, value in data.items() if value is not None}
+            if len(given) != 1 and given.keys() <= cls.model_fields.keys():
                 raise ValueError("name exactly one strategy: full, or lora")
-            return {key: {} if value is None else value for key, value in data.items()}
+            return {key: {} if value is None else value for key, value in given.items()}
         return data
 
     @property
@@ -60,7 +61,9 @@ class Strategy(Model):
 class LoopOptions(Model):
     """What every training loop of this package can be told."""
 
-    strategy: Strategy = Field(default_factory=lambda: Strategy(lora=LoraOptions()), description="Which parameters move: `lora` or `full`.")
+    strategy: Strategy = Field(
+        default_factory=lambda: Strategy.model_validate("lora"), description="Which parameters move: `lora` or `full`."
+    )
     epochs: float = Field(3.0, gt=0, description="Passes over the training rows.")
     learning_rate: float | None = Field(None, gt=0, description="Peak rate. Default: 2e-4 with lora, 2e-5 with full.")
     batch_size: int = Field(8, ge=1, description="Rows per optimiser step, over all devices.")

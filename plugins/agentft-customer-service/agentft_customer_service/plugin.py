@@ -38,5 +38,5 @@ def agentft_evaluators() -> list[EvaluatorSpec]:
         EvaluatorSpec("policy", "Substance and hard items of the checklist, beyond form", f"{_PACKAGE}.policy:policy"),
         EvaluatorSpec("resolution", "Facts told, next step named, nothing forbidden done", f"{_PACKAGE}.policy:resolution"),
         EvaluatorSpec("escalation", "Handed over to a human where it must be, and only there", f"{_PACKAGE}.escalation:escalation"),
-        EvaluatorSpec("tone", "Courteous, without blame, curtness, shouting or hype", f"{_PACKAGE}.tone:tone"),
+        EvaluatorSpec("tone", "Courteous, without blame, curtness, shouting, hype or loops", f"{_PACKAGE}.tone:tone"),
     ]

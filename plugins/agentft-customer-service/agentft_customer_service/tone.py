@@ -1,4 +1,4 @@
-"""``tone``: courteous, and free of blame, curtness, shouting and hype. Word lists for English and Chinese.
+"""``tone``: courteous, and free of blame, curtness, shouting, hype and phrases in a loop. Word lists for English and Chinese.
 
 What the lists cannot see: sarcasm, coldness in polite words, empathy without its usual words, a complaint quoted from
 the customer. A low share of faults is no proof of a good tone; each fault found is quoted in the details.
@@ -12,10 +12,12 @@ from typing import Any
 
 from agentft.contracts import EvalContext, Generate
 from agentft.evaluate.common import sample_score
+from agentft.evaluate.form import repeats
 from agentft.records import Sample, Score
 from agentft.text import words
 
 SHORTEST = 6  # words; "No." and "Check your email." are curt
+LOOP = 5  # words in a row; four are said twice in good answers too ("within 2 business days")
 
 
 def _compiled(*alternatives: str) -> re.Pattern[str]:
@@ -60,7 +62,8 @@ def tone(samples: Sequence[Sample], generate: Generate, config: Any, ctx: EvalCo
         ``tone``: 1 for an answer that is courteous and has no fault; ``details``: the faults found.
         ``tone/courtesy``: share of answers with a word of courtesy or empathy.
         ``tone/faults``: share of answers with a fault: ``blame``, ``curt`` (dismissive, or under 6 words), ``shouting`` (two or
-            more exclamation marks, or a word of four or more capitals that the customer did not use), ``hype``.
+            more exclamation marks, or a word of four or more capitals that the customer did not use), ``hype``, ``loop`` (the same
+            five words twice; an apology over and over is no courtesy).
     """
     found = {sample.id: faults(sample.text, sample.prompt.last_user) for sample in samples}
     details = {key: value for key, value in found.items() if value}
@@ -68,7 +71,7 @@ def tone(samples: Sequence[Sample], generate: Generate, config: Any, ctx: EvalCo
     def courteous(sample: Sample) -> bool:
         return bool(_COURTEOUS.search(sample.text))
 
-    what = "blame, curtness, shouting or hype"
+    what = "blame, curtness, shouting, hype or loops"
     return [
         sample_score(
             "tone", samples, lambda s: courteous(s) and not found[s.id], ctx, summary=f"courteous answers without {what}", details=details
@@ -88,4 +91,6 @@ def faults(answer: str, asked: str = "") -> dict[str, str]:
     marks = re.findall("[!！]", answer)
     if capitals or len(marks) > 1:
         found["shouting"] = capitals[0] if capitals else "".join(marks)
+    if repeats(answer, LOOP):
+        found["loop"] = f"the same {LOOP} words twice"
     return found

@@ -112,6 +112,7 @@ def test_escalation_without_a_hand_over_has_no_precision():
         ("No.", "curt"),
         ("WRONG! Your parcel is NOT late, look again please.", "shouting"),
         ("Thanks for writing!! The parcel comes tomorrow morning!!", "shouting"),
+        ("I'm sorry for any confusion. I'm sorry for any confusion.", "loop"),
         ("This amazing offer is waiting for you in your account.", "hype"),
         ("我已经说过了，退款要五个工作日。", "blame"),
         ("请您冷静一点，包裹明天就会到。", "blame"),

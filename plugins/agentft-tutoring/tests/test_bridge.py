@@ -127,8 +127,8 @@ def test_the_real_data_set(shared_data):
     assert len(clean) + sum(ctx.drops.values()) == 490
 
 
-def test_on_real_chats_experts_ask_more_and_tell_less_than_novices(shared_data):
-    """Nobody here wrote these turns, and the word lists were not made for them."""
+def test_on_real_chats_experts_ask_more_and_tell_less_than_novices(shared_data, readme):
+    """The test file: the word lists were looked at with the training file only."""
 
     def means(answer: str) -> dict[str, float]:
         rows, _ = read(shared_data / "bridge", path="test.json", answer=answer)
@@ -139,3 +139,5 @@ def test_on_real_chats_experts_ask_more_and_tell_less_than_novices(shared_data):
     expert, novice = means("expert"), means("novice")
     assert expert["question-ratio/last"] > 2 * novice["question-ratio/last"]
     assert expert["telling-ratio"] < novice["telling-ratio"] / 2
+    for name, digits in (("question-ratio", 2), ("question-ratio/last", 2), ("telling-ratio", 3)):
+        assert f"| `{name}` | {expert[name]:.{digits}f} | {novice[name]:.{digits}f} |" in readme
