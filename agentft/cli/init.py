@@ -19,7 +19,7 @@ RECIPE = """\
 # agentft check {folder}/recipe.yaml     finds every mistake before anything runs
 # agentft data {folder}/recipe.yaml      shows what will be learned
 # agentft run {folder}/recipe.yaml       does everything
-# agentft chat {name}                    talks to the result
+# agentft chat {name}     talks to the result
 name: {name}
 model: {model}
 persona: persona.yaml
@@ -29,7 +29,7 @@ persona: persona.yaml
   transforms: [normalize, dedup]
   split: {{validation: 0.1, test: 0.1, by: group, seed: 7}}
 {prompts}train:
-  - {{use: sft, strategy: {{lora: {{r: 16}}}}, epochs: 3, learning_rate: 2e-4}}
+  - {{use: sft, strategy: {{lora: {{r: 16}}}}, epochs: 3, learning_rate: 1e-3}}
 evaluate:
 {evaluators}
 """
@@ -107,8 +107,8 @@ def _recipe(catalog: Catalog, folder: Path, name: str, model: str, namespace: st
     mine = {kind: [e for e in catalog.entries(kind) if namespace and e.plugin.name == namespace] for kind in ("source", "evaluator")}
     # A source that needs options (a path) cannot be used as it is.
     packaged = [e for e in mine["source"] if getattr(catalog.config_model(e), "__name__", "") == "PackagedConfig"]
-    sources = [f"    - {e.name}" for e in packaged if e.spec.produces == "example"]  # type: ignore[attr-defined]
-    prompts = [e.name for e in packaged if e.spec.produces == "prompt"]  # type: ignore[attr-defined]
+    sources = [f"    - {e.name}" for e in packaged if getattr(e.spec, "produces", "") == "example"]
+    prompts = [e.name for e in packaged if getattr(e.spec, "produces", "") == "prompt"]
     evaluators = [
         *(e for e in BUILTIN_EVALUATORS if e in catalog.names("evaluator")),
         *(e.name for e in mine["evaluator"] if not missing(e)),

@@ -23,7 +23,7 @@ def list_models(as_json: bool) -> None:
         echo_json(found)
         return
     columns = list(found[0])
-    table(columns, [[row[column] for column in columns] for row in found])
+    table(columns, [[f"{row['size'] / 1e6:.0f} MB" if column == "size" else row[column] for column in columns] for row in found])
     click.echo("also: a hub id (org/name), a folder with safetensors, or a .gguf file")
 
 
