@@ -49,7 +49,8 @@ class Lines(Progress):
             self._print(f"{self._name}: {done}/{total} {_info(info)}".rstrip())
 
     def finished(self, name: str, seconds: float) -> None:
-        self._print(f"{name}: done in {seconds:.1f} s")
+        if seconds >= 1:  # a stage that took no time needs no second line
+            self._print(f"{name}: done in {seconds:.1f} s")
 
     @staticmethod
     def _print(text: str) -> None:

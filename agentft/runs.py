@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -183,7 +184,7 @@ class Run:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            print(f"another agentft process works in {self.store.root}; waiting for it to finish", flush=True)
+            print(f"another agentft process works in {self.store.root}; waiting for it to finish", file=sys.stderr, flush=True)
             lock.acquire()
         try:
             yield
@@ -348,7 +349,6 @@ def _now() -> str:
 def _peak_memory_mb() -> int | None:
     try:
         import resource
-        import sys
     except ImportError:  # Windows
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -83,8 +83,11 @@ def _load() -> tuple[Any, Any]:
     need(PACKAGE, EXTRA)
     from importlib import import_module
 
-    from transformers import AutoModel, AutoTokenizer
+    from agentft.engine.quiet import quiet_libraries
 
     # The folder is asked of the package, whose other functions would import sentence-transformers.
     folder = os.fspath(import_module(PACKAGE).get_model_path())
-    return AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder, use_safetensors=True).eval()
+    with quiet_libraries():
+        from transformers import AutoModel, AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder, use_safetensors=True).eval()
