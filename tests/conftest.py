@@ -14,7 +14,9 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # see agentft/engine/__init__.py; some tests import torch first
 
-FAKES = Path(__file__).parent / "fakes"
+HERE = Path(__file__).parent
+FAKES = HERE / "fakes"
+sys.path.insert(0, str(HERE))  # for `from tiny import ...`: the tests are not a package
 
 
 @pytest.fixture
@@ -40,3 +42,19 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip("no public data sets beside the project (set AGENTFT_SHARED_DATA)")
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_ref(tmp_path_factory):
+    """A random two-layer chat model in a folder, built once."""
+    from tiny import tiny_model
+
+    return tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def cpu():
+    """A float32 CPU profile on one thread: what the tests compare against must not depend on the machine."""
+    from agentft.engine.profile import Profile
+
+    return Profile("cpu", "float32", "float32", threads=1)
