@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -87,16 +87,14 @@ def answer(arm: Arm, data: Path, out: Path, progress: Progress) -> Outcome:
     """Answer every question into ``answers.jsonl``; batches that an interrupted try finished are taken over."""
     prompts = [prompt for prompt, _ in questions(data)]
     done = _finished(out)
-    count = len(done)
+    report = _counter(progress, len(prompts), len(done))
     with (out / PARTIAL).open("a", encoding="utf-8") as stream:
 
         def on_batch(responses: Sequence[Response]) -> None:
-            nonlocal count
             for response in responses:
                 stream.write(json.dumps(response.to_dict(), ensure_ascii=False) + "\n")
             stream.flush()
-            count += len(responses)
-            progress.step(count, len(prompts))
+            report(responses)
 
         responses = arm.backend.generate(prompts, arm.settings, on_batch, done)
     write_rows(out / "answers.jsonl", (response.to_dict() for response in responses))
@@ -105,6 +103,17 @@ def answer(arm: Arm, data: Path, out: Path, progress: Progress) -> Outcome:
     summary: dict[str, Any] = {"answers": len(responses), "failed": len(failed), "errors": sorted({r.error for r in failed})[:5]}
     summary["profile"] = arm.agent.profile.to_dict()
     return Outcome(summary, retry=bool(failed))
+
+
+def _counter(progress: Progress, total: int, done: int = 0) -> Callable[[Sequence[Response]], None]:
+    """An ``on_batch`` that tells ``progress`` how many of ``total`` are answered."""
+
+    def on_batch(responses: Sequence[Response]) -> None:
+        nonlocal done
+        done += len(responses)
+        progress.step(done, total)
+
+    return on_batch
 
 
 def _finished(out: Path) -> dict[str, Response]:
@@ -138,14 +147,7 @@ def score(arm: Arm, part: Part, answers: Path, data: Path, out: Path, progress: 
 
     def generate(prompts: Iterable[Example]) -> list[Response]:
         asked = list(prompts)
-        count = 0
-
-        def on_batch(responses: Sequence[Response]) -> None:
-            nonlocal count
-            count += len(responses)
-            progress.step(count, len(asked))
-
-        return arm.backend.generate(asked, arm.settings, on_batch)
+        return arm.backend.generate(asked, arm.settings, _counter(progress, len(asked)))
 
     complete = [e for name in ("prompts", "test") for e in read_examples(data / f"{name}.jsonl") if e.as_prompt()[1] is not None]
     context = EvalContext(

@@ -87,9 +87,9 @@ def _single_arm(scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _lengths(pipeline: Pipeline) -> dict[str, list[int]]:
     if not pipeline.recipe.train:
         return {}
-    rows = (pipeline.rows.path / "train.jsonl").open(encoding="utf-8")
-    with rows:
-        return {"train": [len(json.loads(line)["input_ids"]) for line in rows]}
+    from agentft.render.rows import read_rows
+
+    return {"train": [len(row["input_ids"]) for row in read_rows(pipeline.rows.path / "train.jsonl")]}
 
 
 def _signal(rows: StageResult, method: str) -> dict[str, Any]:

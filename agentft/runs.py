@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,12 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+@cache
 def code_digest(*packages: str) -> str:
-    """Digest of the sources of agentft's ``packages`` (``render``, ``train/sft.py`` ...): another code, another key."""
+    """Digest of the sources of agentft's ``packages`` (``render``, ``train/sft.py`` ...): another code, another key.
+
+    Computed once per process: every evaluator of every arm asks for the same.
+    """
     root = Path(__file__).parent
     found: list[Path] = []
     for name in packages:

