@@ -66,7 +66,7 @@ class TemplateSpec(Spec):
 
 @dataclass(frozen=True)
 class SourceSpec(CodeSpec):
-    """Yields records: ``(config, ctx) -> Iterator[Example]``. ``produces`` is ``example`` or ``prompt``."""
+    """Yields records: ``(config, ctx) -> Iterator[Example]``. ``produces`` is ``example``, ``prompt`` or ``preference``."""
 
     consumes: str = ""
 
@@ -87,6 +87,16 @@ class TrainerSpec(CodeSpec):
     produces: str = "model"
 
     kind: ClassVar[str] = "trainer"
+
+
+@dataclass(frozen=True)
+class CriticSpec(CodeSpec):
+    """Feedback on responses: ``(prompts, responses, config, ctx) -> list[Feedback]``."""
+
+    consumes: str = "response"
+    produces: str = "feedback"
+
+    kind: ClassVar[str] = "critic"
 
 
 @dataclass(frozen=True)

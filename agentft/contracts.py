@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agentft.components import ModelRef
-from agentft.records import Example, Response
+from agentft.records import Example, Feedback, Response
 
 if TYPE_CHECKING:
     from agentft.persona import Persona
@@ -116,6 +116,36 @@ class Backend(Protocol):
         are cut the same way as without it, so that the result does not depend on the interruption.
         """
         ...
+
+
+@dataclass(frozen=True)
+class CriticContext:
+    """What a critic may use besides prompts, responses and options.
+
+    Attributes:
+        persona: whose checklist the responses are held against.
+        language: of the persona, ``en`` or ``zh``.
+        seed: for order, placement and any drawing.
+        base: folder of the recipe; relative paths start here.
+        template: name (``critique``, ``refine``, ``judge_pair``) -> Jinja source, in the persona's language, or what the
+            persona's plugin puts in its place.
+        open_model: a model or server reference (see :class:`agentft.recipe.ModelUse`) -> a backend without persona.
+        device: overrides of the device profile.
+        progress: called as ``progress(done, total)``.
+    """
+
+    persona: Persona
+    language: str
+    seed: int = 0
+    base: Path = Path(".")
+    template: Callable[[str], str] | None = None
+    open_model: Callable[[Any], Backend] | None = None
+    device: Mapping[str, Any] = field(default_factory=dict)
+    progress: Callable[[int, int], None] | None = None
+
+
+# A critic: (prompts, responses, config, ctx) -> one feedback per response, in their order.
+Critic = Callable[[Sequence[Example], Sequence[Response], Any, CriticContext], list[Feedback]]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import pluggy
 from agentft.components import (
     BackendSpec,
     CommandSpec,
+    CriticSpec,
     EvaluatorSpec,
     ModelRef,
     PersonaSpec,
@@ -83,6 +84,17 @@ def agentft_trainers() -> Iterable[TrainerSpec]:
 
     The target is called as ``(job: TrainJob) -> TrainResult`` with rows that are already rendered, tokenised and
     masked. It continues from checkpoints that it finds in ``job.out``.
+    """
+    return ()
+
+
+@hookspec
+def agentft_critics() -> Iterable[CriticSpec]:
+    """Contribute critics, named in a recipe under ``refine.critics``.
+
+    The target is called as ``(prompts, responses, config, ctx: CriticContext) -> list[Feedback]``, one feedback per response and
+    in their order, with a verdict for every checklist item that it decides. Several critics are combined item by item: an
+    item that any of them fails is failed. A judgement that could not be had is a Feedback with ``error``, never a guess.
     """
     return ()
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from agentft.recipe import Recipe
 
 GROUP = "agentft"
-BUILTINS = ("content", "data", "training", "evaluation", "commands")
+BUILTINS = ("content", "data", "training", "feedback", "evaluation", "commands")
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 # Hook -> what it must return. The order is the order of the listings.
@@ -37,6 +37,7 @@ CONTRIBUTIONS: dict[str, type[components.Spec]] = {
     "agentft_sources": components.SourceSpec,
     "agentft_transforms": components.TransformSpec,
     "agentft_trainers": components.TrainerSpec,
+    "agentft_critics": components.CriticSpec,
     "agentft_evaluators": components.EvaluatorSpec,
     "agentft_backends": components.BackendSpec,
     "agentft_commands": components.CommandSpec,

@@ -207,6 +207,117 @@ class Verdict:
     def to_dict(self) -> dict[str, Any]:
         return {"item": self.item, "verdict": self.verdict, "evidence": self.evidence, "severity": self.severity, "kind": self.kind}
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Verdict:
+        return cls(**data)
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What one critic says about one response.
+
+    Attributes:
+        id: ``RESPONSE@CRITIC``, with the rater for a person; unique within a round.
+        response: id of the response.
+        critic: name of the part that judged, as in the recipe.
+        verdicts: one per checklist item that this critic decides; ``unscored`` where it could not (an unparsable judgement, say).
+        critique: language feedback: what is wrong and how to mend it, in words; empty where nothing is.
+        score: a scalar where the critic has one (a reward model), NaN otherwise. Higher is better.
+        edit: the answer as it should have been, written by a person; empty otherwise.
+        rater: who judged, for people.
+        created: ISO time, for people.
+        error: why there is no judgement; it then counts as none and is tried again.
+    """
+
+    id: str
+    response: str
+    critic: str
+    verdicts: tuple[Verdict, ...] = ()
+    critique: str = ""
+    score: float = math.nan
+    edit: str = ""
+    rater: str = ""
+    created: str = ""
+    error: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        data = {key: getattr(self, key) for key in ("id", "response", "critic", "critique", "edit", "rater", "created", "error")}
+        return data | {"verdicts": [v.to_dict() for v in self.verdicts], "score": None if math.isnan(self.score) else self.score}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Feedback:
+        verdicts = tuple(Verdict.from_dict(one) for one in data.get("verdicts") or ())
+        score = data.get("score")
+        return cls(**{**data, "verdicts": verdicts, "score": math.nan if score is None else float(score)})
+
+
+ORIGINS = ("revision", "sample", "human", "imported")
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Two answers to one prompt, of which one is better; or one answer with a thumb (the other one is None).
+
+    Attributes:
+        prompt: the conversation up to the message that is answered.
+        chosen, rejected: one assistant message each. Exactly one may be None: a thumbs-up or thumbs-down without a partner.
+        margin: by how much ``chosen`` is better, in the units of whoever judged (checklist items, score points); NaN if unknown.
+        origin: ``revision`` (chosen is a refinement of rejected), ``sample`` (two samples), ``human`` or ``imported``.
+        feedback_ids: the :class:`Feedback` that it was made from.
+    """
+
+    id: str
+    prompt: Example
+    chosen: Message | None
+    rejected: Message | None
+    margin: float = math.nan
+    origin: str = "imported"
+    feedback_ids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.chosen is None and self.rejected is None:
+            raise DataError("a preference needs a chosen or a rejected answer")
+        if self.origin not in ORIGINS:
+            raise DataError(f"origin must be one of {', '.join(ORIGINS)}, not {self.origin!r}")
+
+    @property
+    def paired(self) -> bool:
+        return self.chosen is not None and self.rejected is not None
+
+    @property
+    def group_key(self) -> str:
+        return self.prompt.group_key
+
+    def completed(self, message: Message) -> Example:
+        """The prompt with ``message`` as its answer."""
+        return Example(self.id, (*self.prompt.messages, message), self.prompt.tools, self.prompt.group, self.prompt.meta)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "prompt": self.prompt.to_dict(),
+            "chosen": self.chosen.to_dict() if self.chosen else None,
+            "rejected": self.rejected.to_dict() if self.rejected else None,
+            "margin": None if math.isnan(self.margin) else self.margin,
+            "origin": self.origin,
+            "feedback_ids": list(self.feedback_ids),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Preference:
+        if not isinstance(data, Mapping):
+            raise DataError(f"a row must be an object, not {type(data).__name__}")
+        sides = {key: Message.from_dict(data[key]) if data.get(key) is not None else None for key in ("chosen", "rejected")}
+        margin = data.get("margin")
+        return cls(
+            id=str(data["id"]),
+            prompt=Example.from_dict(data["prompt"], default_id=str(data["id"])),
+            margin=math.nan if margin is None else float(margin),
+            origin=str(data.get("origin", "imported")),
+            feedback_ids=tuple(data.get("feedback_ids") or ()),
+            **sides,
+        )
+
 
 @dataclass(frozen=True)
 class Score:

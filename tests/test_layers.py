@@ -15,6 +15,7 @@ LAYERS = [
     ["render"],
     ["engine"],
     ["train"],
+    ["feedback"],
     ["evaluate"],
     ["report"],
     [

@@ -19,6 +19,7 @@ SIGNATURES = {
     "agentft_sources": "() -> 'Iterable[SourceSpec]'",
     "agentft_transforms": "() -> 'Iterable[TransformSpec]'",
     "agentft_trainers": "() -> 'Iterable[TrainerSpec]'",
+    "agentft_critics": "() -> 'Iterable[CriticSpec]'",
     "agentft_evaluators": "() -> 'Iterable[EvaluatorSpec]'",
     "agentft_backends": "() -> 'Iterable[BackendSpec]'",
     "agentft_commands": "() -> 'Iterable[CommandSpec]'",
@@ -74,6 +75,14 @@ def test_hook_agentft_transforms(host):
 def test_hook_agentft_trainers(host):
     entry = host.catalog.get("trainer", "sft")
     assert entry.plugin.builtin and entry.spec.produces == "model"
+
+
+def test_hook_agentft_critics(host):
+    from agentft.records import Example, Message, Response
+
+    critic = host.catalog.target(host.catalog.get("critic", "weather/umbrella"))
+    (found,) = critic([Example("a", (Message("user", "?"),))], [Response("a", "It is dry.")], None, None)
+    assert found.verdicts[0].verdict == "fail" and found.critique == "Mention the umbrella."
 
 
 def test_hook_agentft_evaluators(host):

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import agentft
-from agentft.components import EvaluatorSpec, ModelRef, PersonaSpec, SourceSpec, TemplateSpec, TransformSpec
+from agentft.components import CriticSpec, EvaluatorSpec, ModelRef, PersonaSpec, SourceSpec, TemplateSpec, TransformSpec
 from agentft.errors import Problem
-from agentft.records import Example, Message, Score
+from agentft.records import Example, Feedback, Message, Score, Verdict
 
 HERE = Path(__file__).parent
 SEEN: list = []
@@ -30,6 +30,11 @@ def agentft_sources():
 @agentft.hookimpl
 def agentft_transforms():
     return [TransformSpec("shout", "Upper case", "fake_weather:shout")]
+
+
+@agentft.hookimpl
+def agentft_critics():
+    return [CriticSpec("umbrella", "Wants the umbrella mentioned", "fake_weather:umbrella")]
 
 
 @agentft.hookimpl
@@ -69,3 +74,12 @@ def shout(records, config, ctx) -> Iterator[Example]:
 def mentions_sky(samples, generate, config, ctx):
     values = {s.id: float("sky" in s.text.lower()) for s in samples}
     return [Score("mentions-sky", sum(values.values()) / max(1, len(values)), len(values), per_sample=values)]
+
+
+def umbrella(prompts, responses, config, ctx):
+    found = []
+    for response in responses:
+        good = "umbrella" in response.text
+        verdict = Verdict("umbrella", "pass" if good else "fail")
+        found.append(Feedback(f"{response.id}@umbrella", response.id, "umbrella", (verdict,), "" if good else "Mention the umbrella."))
+    return found

@@ -1,0 +1,13 @@
+"""Built-in critics."""
+
+from __future__ import annotations
+
+from agentft.components import CriticSpec
+from agentft.hookspecs import hookimpl
+
+_F = "agentft.feedback"
+
+
+@hookimpl
+def agentft_critics() -> list[CriticSpec]:
+    return [CriticSpec("rules", "The persona's checklist, decided by its declarative rules", f"{_F}.rules:rules")]
