@@ -86,8 +86,8 @@ def groups(data: Path) -> dict[str, str]:
 def answer(arm: Arm, data: Path, out: Path, progress: Progress) -> Outcome:
     """Answer every question into ``answers.jsonl``; batches that an interrupted try finished are taken over."""
     prompts = [prompt for prompt, _ in questions(data)]
-    done = _finished(out)
-    report = _counter(progress, len(prompts), len(done))
+    done = finished(out)
+    report = counter(progress, len(prompts), len(done))
     with (out / PARTIAL).open("a", encoding="utf-8") as stream:
 
         def on_batch(responses: Sequence[Response]) -> None:
@@ -105,7 +105,7 @@ def answer(arm: Arm, data: Path, out: Path, progress: Progress) -> Outcome:
     return Outcome(summary, retry=bool(failed))
 
 
-def _counter(progress: Progress, total: int, done: int = 0) -> Callable[[Sequence[Response]], None]:
+def counter(progress: Progress, total: int, done: int = 0) -> Callable[[Sequence[Response]], None]:
     """An ``on_batch`` that tells ``progress`` how many of ``total`` are answered."""
 
     def on_batch(responses: Sequence[Response]) -> None:
@@ -116,7 +116,7 @@ def _counter(progress: Progress, total: int, done: int = 0) -> Callable[[Sequenc
     return on_batch
 
 
-def _finished(out: Path) -> dict[str, Response]:
+def finished(out: Path) -> dict[str, Response]:
     """Answers of an earlier try. A line that was cut by a kill is left out, failures are tried again."""
     done: dict[str, Response] = {}
     for name in ("answers.jsonl", PARTIAL):
@@ -147,7 +147,7 @@ def score(arm: Arm, part: Part, answers: Path, data: Path, out: Path, progress: 
 
     def generate(prompts: Iterable[Example]) -> list[Response]:
         asked = list(prompts)
-        return arm.backend.generate(asked, arm.settings, _counter(progress, len(asked)))
+        return arm.backend.generate(asked, arm.settings, counter(progress, len(asked)))
 
     complete = [e for name in ("prompts", "test") for e in read_examples(data / f"{name}.jsonl") if e.as_prompt()[1] is not None]
     context = EvalContext(

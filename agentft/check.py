@@ -41,8 +41,14 @@ def part_uses(recipe: Recipe) -> Iterator[tuple[str, Path_, PartUse]]:
         ("trainer", ("train",), recipe.train),
         ("evaluator", ("evaluate",), recipe.evaluate),
     ]
+    if (refine := recipe.refine) is not None:
+        groups += [("source", ("refine", "prompts"), refine.prompts), ("critic", ("refine", "critics"), refine.critics)]
     for kind, path, uses in groups:
         yield from ((kind, (*path, index), use) for index, use in enumerate(uses))
+    if refine is not None:
+        yield "trainer", ("refine", "train"), refine.train
+        if refine.control is not None:
+            yield "trainer", ("refine", "control"), refine.control
 
 
 def unmet(requirement: Requirement) -> str:

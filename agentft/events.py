@@ -31,6 +31,14 @@ class StageFinished:
 
 
 @dataclass(frozen=True)
+class RoundGated:
+    run: str
+    round: int
+    state: str  # "promoted", "rejected" or "inconclusive"
+    sentence: str
+
+
+@dataclass(frozen=True)
 class RunFinished:
     run: str
     seconds: float
@@ -43,4 +51,4 @@ class RunFailed:
     error: str
 
 
-Event = RunStarted | StageStarted | StageFinished | RunFinished | RunFailed
+Event = RunStarted | StageStarted | StageFinished | RoundGated | RunFinished | RunFailed

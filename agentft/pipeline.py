@@ -1,6 +1,6 @@
 """The whole job of a recipe, stage by stage. Besides the command line, the only module that knows all stages.
 
-    data -> rows -> train-0 .. train-N -> answers (base, tuned) -> scores -> comparison -> report
+    data -> rows -> train-0 .. train-N -> answers (base, tuned) -> scores -> comparison -> rounds -> report
 
 Each stage is a folder in the run store, keyed by what it depends on; see :mod:`agentft.runs`.
 """
@@ -13,17 +13,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentft import arms
 from agentft.arms import Arm
 from agentft.contracts import DataContext, TrainJob
 from agentft.data.prepare import Step, prepare
-from agentft.events import Event, RunFailed, RunFinished, RunStarted, StageFinished, StageStarted
+from agentft.events import Event, RoundGated, RunFailed, RunFinished, RunStarted, StageFinished, StageStarted
 from agentft.progress import Progress
 from agentft.records import Score
 from agentft.runs import Outcome, Run, StageFile, StageResult, Store, code_digest, digest
 from agentft.session import Part, Session, versions
+
+if TYPE_CHECKING:
+    from agentft.rounds import Ended, Rounds
 
 
 class WouldRun(Exception):
@@ -50,17 +53,22 @@ class Pipeline:
         self.run: Run = self.store.open(self.run_id, self.recipe.name)
         self.dry_run = dry_run
         self._current = ""
+        self.ended: Ended | None = None
         self._done: dict[str, StageResult] = {}
 
     @cached_property
     def run_id(self) -> str:
-        """Recipe name and the first 8 digits of what the job is: the same recipe and persona continue the same run."""
-        return f"{self.recipe.name}-{digest([self.recipe.to_dict(), self.session.persona.digest])[:8]}"
+        """Recipe name and the first 8 digits of what the job is: the same recipe and persona continue the same run.
+
+        ``refine:`` does not count: its rounds build on one another, and the next one may have other options.
+        """
+        job = {key: value for key, value in self.recipe.to_dict().items() if key != "refine"}
+        return f"{self.recipe.name}-{digest([job, self.session.persona.digest])[:8]}"
 
     # The job
 
     def execute(self, until: str = "report") -> Run:
-        """Run every stage up to ``data``, ``rows``, ``train``, ``answers``, ``comparison`` or ``report``."""
+        """Run every stage up to ``data``, ``rows``, ``train``, ``answers``, ``comparison``, ``rounds`` or ``report``."""
         began = time.monotonic()
         if self.dry_run:
             self._execute(until)
@@ -85,6 +93,7 @@ class Pipeline:
             "train": lambda: self.trained,
             "answers": lambda: [self.answers(arm) for arm in self.agents],
             "comparison": lambda: self.comparison,
+            "rounds": lambda: self.refine(),
             "report": lambda: self.report,
         }
         for name, step in steps.items():
@@ -129,7 +138,7 @@ class Pipeline:
             "base": str(self.recipe.base.resolve()),
             "seed": self.recipe.seed,
         }
-        return self._stage("data", parts, {}, build)
+        return self.stage("data", parts, {}, build)
 
     @cached_property
     def rows(self) -> StageResult:
@@ -170,7 +179,7 @@ class Pipeline:
             "max_length": data.max_length,
             "on_overflow": data.on_overflow,
         }
-        result = self._stage("rows", parts, inputs, build)
+        result = self.stage("rows", parts, inputs, build)
         self.progress.note(signal_text(result.summary["train"]))
         return result
 
@@ -193,7 +202,8 @@ class Pipeline:
 
         def build(out: Path) -> Outcome:
             validation = self.rows.path / "validation.jsonl"
-            result = self.session.catalog.target(part.entry)(
+            return self.trained_outcome(
+                part,
                 TrainJob(
                     model=arms.trained_model(self.session.model, before),
                     rows=self.rows.path / "train.jsonl",
@@ -205,18 +215,7 @@ class Pipeline:
                     adapter=arms.adapter(before),
                     device=self.recipe.device,
                     progress=self.progress.step,
-                )
-            )
-            gc.collect()  # the trainer holds the model in cycles, and the answers need the memory
-            return Outcome(
-                {
-                    "adapter": result.adapter.name if result.adapter else None,
-                    "model": result.model.name if result.model else None,
-                    "trainer": part.name,
-                    "trainable": result.trainable,
-                    "total": result.total,
-                    "metrics": dict(result.metrics),
-                }
+                ),
             )
 
         parts = {
@@ -225,7 +224,22 @@ class Pipeline:
             "seed": self.recipe.seed,
             "device": self.recipe.device,
         }
-        return self._stage(f"train-{index}", parts, inputs, build)
+        return self.stage(f"train-{index}", parts, inputs, build)
+
+    def trained_outcome(self, part: Part, job: TrainJob) -> Outcome:
+        """Train, and what the manifest says about it."""
+        result = self.session.catalog.target(part.entry)(job)
+        gc.collect()  # the trainer holds the model in cycles, and the answers need the memory
+        return Outcome(
+            {
+                "adapter": result.adapter.name if result.adapter else None,
+                "model": result.model.name if result.model else None,
+                "trainer": part.name,
+                "trainable": result.trainable,
+                "total": result.total,
+                "metrics": dict(result.metrics),
+            }
+        )
 
     def answers(self, arm: Arm) -> StageResult:
         """Answers of one arm to the held-out prompts and to the prompts of the held-out demonstrations."""
@@ -237,7 +251,7 @@ class Pipeline:
             "seed": self.recipe.seed,
             "device": self.recipe.device,
         }
-        return self._stage(f"answers-{arm.name}", parts, inputs, lambda out: arms.answer(arm, self.data.path, out, self.progress))
+        return self.stage(f"answers-{arm.name}", parts, inputs, lambda out: arms.answer(arm, self.data.path, out, self.progress))
 
     def scores(self, arm: Arm, part: Part) -> StageResult:
         """What one evaluator says about one arm."""
@@ -255,7 +269,7 @@ class Pipeline:
             "seed": self.recipe.seed,
         }
         name = f"scores-{arm.name}-{part.name.replace('/', '.')}"
-        return self._stage(
+        return self.stage(
             name, parts, inputs, lambda out: arms.score(arm, part, self.answers(arm).path, self.data.path, out, self.progress)
         )
 
@@ -294,9 +308,21 @@ class Pipeline:
                 }
             )
 
-        return self._stage(
+        return self.stage(
             "comparison", {"code": code_digest("evaluate"), "groups": digest(groups), "seed": self.recipe.seed}, inputs, build
         )
+
+    @cached_property
+    def rounds(self) -> Rounds | None:
+        """The rounds of feedback, or None if the recipe has none."""
+        from agentft.rounds import Rounds
+
+        return Rounds(self) if self.recipe.refine else None
+
+    def refine(self, total: int | None = None) -> None:
+        """Run rounds until ``total`` (default: the recipe's ``refine.rounds``) are decided; see :attr:`ended`."""
+        if self.rounds is not None and self.recipe.refine is not None:
+            self.ended = self.rounds.execute(self.recipe.refine.rounds if total is None else total)
 
     @cached_property
     def report(self) -> StageResult:
@@ -315,7 +341,7 @@ class Pipeline:
             (out / "report.html").write_text(render_report(data), encoding="utf-8")
             return Outcome({})
 
-        result = self._stage("report", {"code": code_digest("report", "reporting.py"), "recipe": self.recipe.to_dict()}, inputs, build)
+        result = self.stage("report", {"code": code_digest("report", "reporting.py"), "recipe": self.recipe.to_dict()}, inputs, build)
         for name in ("report.html", "report.json"):
             target = self.run.path / name
             if not target.exists() or target.read_bytes() != (result.path / name).read_bytes():
@@ -333,7 +359,7 @@ class Pipeline:
             return Step(part.name, lambda ctx: target(part.config, ctx), part.use.weight)
         return Step(part.name, lambda rows, ctx: target(rows, part.config, ctx))
 
-    def _stage(
+    def stage(
         self,
         name: str,
         parts: Mapping[str, Any],
@@ -354,6 +380,19 @@ class Pipeline:
         (self.progress.reused(name) if result.reused else self.progress.finished(name, result.seconds))
         self._tell(StageFinished(self.run.id, name, result.key, result.reused, result.seconds))
         return result
+
+    def adopt(self, folder: str) -> StageResult:
+        """Take over a stage of a decided round as it is, whatever has changed since."""
+        return self.run.adopt(folder)
+
+    def folder(self, name: str) -> str:
+        """Folder name of a stage of this run."""
+        return self._done[name].path.name
+
+    def round_gated(self, number: int, state: str, sentence: str) -> None:
+        """Tell that a round is decided."""
+        self.progress.note(f"round {number}: {state}: {sentence}")
+        self._tell(RoundGated(self.run.id, number, state, sentence))
 
     def _tell(self, event: Event) -> None:
         if self.dry_run:

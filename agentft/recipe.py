@@ -14,11 +14,9 @@ from pydantic import (
     AfterValidator,
     ConfigDict,
     Field,
-    JsonValue,
     PrivateAttr,
     ValidationError,
     field_validator,
-    model_serializer,
     model_validator,
 )
 from typing_extensions import TypedDict
@@ -26,38 +24,12 @@ from typing_extensions import TypedDict
 from agentft import yamlio
 from agentft.errors import Problem, RecipeError
 from agentft.overrides import Override
+from agentft.recipe_parts import PartUse as PartUse
+from agentft.recipe_refine import Refine
 from agentft.validation import Listed, Model, in_order, problems_of
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-
-
-class PartUse(Model):
-    """A part and its options: ``{use: dedup, threshold: 0.8}``, or just ``dedup``."""
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, JsonValue]
-    expects: ClassVar[str] = "the name of a part, or a mapping with 'use'"
-
-    use: str = Field(min_length=1, description="name of the part, such as `sft` or `customer-service/dialogues`")
-    weight: float = Field(default=1.0, gt=0, description="sources only: share of the rows to take; above 1, rows are repeated")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_name(cls, data: Any) -> Any:
-        return {"use": data} if isinstance(data, str) else data
-
-    @model_serializer(mode="wrap")
-    def _without_default(self, plain: Any) -> dict[str, Any]:
-        data: dict[str, Any] = plain(self)
-        if data["weight"] == 1:
-            del data["weight"]
-        return data
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Everything but ``use`` and ``weight``; what the part's own config model checks."""
-        return dict(self.__pydantic_extra__)
 
 
 class PersonaUse(Model):
@@ -171,6 +143,7 @@ class Recipe(Model):
     data: Data = Field(default=Data(), description="what is learned from, and what is asked in the evaluation")
     train: Listed[PartUse] = Field(default=(), description="training stages, in this order; left out: only the base model is evaluated")
     generation: Generation = Field(default=Generation(), description="how answers are generated")
+    refine: Refine | None = Field(default=None, description="rounds of feedback after the training; left out: none")
     evaluate: Listed[PartUse] = Field(default=(), description="evaluators; base model and tuned model answer the same prompts")
     device: Device = Field(default_factory=Device, description="how the machine is used")
     seed: Seed = Field(default=0, description="for everything that is drawn: order of the rows, dropout, sampling, intervals")

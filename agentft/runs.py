@@ -140,8 +140,17 @@ class Store:
 
     def unused(self) -> list[Path]:
         """Stage folders that no run refers to, the abandoned partial ones included."""
-        used = {stage["folder"] for manifest in self.runs() for stage in manifest["stages"]}
+        used = {stage["folder"] for manifest in self.runs() for stage in manifest["stages"]} | self._of_rounds()
         return [path for path in sorted(self.stages.glob("*")) if path.is_dir() and path.name not in used]
+
+    def _of_rounds(self) -> set[str]:
+        """Stage folders that rounds and promoted versions refer to; a roll-back must find them."""
+        found: set[str] = set()
+        for path in self.root.glob("*/rounds.json"):
+            data = json.loads(path.read_text("utf-8"))
+            found |= {version["folder"] for version in data["versions"]}
+            found |= {folder for row in data["rounds"] for folder in row["stages"].values()}
+        return found
 
 
 class Run:
@@ -251,6 +260,7 @@ class Run:
             "components": components,
             "files": files,
             "retry": outcome.retry,
+            "uses": uses,
             "content": _folder_digest(partial),
             "summary": dict(outcome.summary),
             "seconds": round(time.monotonic() - began, 3),
@@ -263,6 +273,20 @@ class Run:
             shutil.rmtree(folder)
         partial.rename(folder)
         return self._book(folder, record, uses, reused=False, why=why)
+
+    def adopt(self, folder: str) -> StageResult:
+        """Book a stage folder as it is: part of a round that is decided, and so no longer depends on anything.
+
+        Raises:
+            UserError: it is gone.
+        """
+        path = self.store.stages / folder
+        if not (path / STAGE_FILE).is_file():
+            raise UserError(
+                f"the folder {path} of a decided round is gone; restore it, or delete {self.path / 'rounds.json'} to begin anew"
+            )
+        record = json.loads((path / STAGE_FILE).read_text("utf-8"))
+        return self._book(path, record, record.get("uses", []), reused=True, why="part of a decided round")
 
     def _candidates(self, name: str, base: str) -> Iterator[tuple[Path, dict[str, Any]]]:
         for path in self.store.stages.glob(f"{name}-*/{STAGE_FILE}"):

@@ -57,6 +57,14 @@ def iter_json(path: Path, bad: BadRows) -> Iterator[tuple[int, Any]]:
             bad.add(path, number, f"not JSON: {error}")
 
 
+def iter_rows(path: Path) -> Iterator[Any]:
+    """Rows that agentft itself wrote; a line that is not JSON is an error with file and line."""
+    bad = BadRows()
+    for _, row in iter_json(path, bad):
+        yield row
+    bad.raise_if_any("delete the stage's folder to compute it again")
+
+
 def read_examples(path: Path) -> Iterator[Example]:
     """Examples that agentft itself wrote; any problem is an error with file and line."""
     bad = BadRows()

@@ -1,0 +1,37 @@
+"""How a recipe names a part: its name, and its options."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict, Field, JsonValue, model_serializer, model_validator
+
+from agentft.validation import Model
+
+
+class PartUse(Model):
+    """A part and its options: ``{use: dedup, threshold: 0.8}``, or just ``dedup``."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, JsonValue]
+    expects: ClassVar[str] = "the name of a part, or a mapping with 'use'"
+
+    use: str = Field(min_length=1, description="name of the part, such as `sft` or `customer-service/dialogues`")
+    weight: float = Field(default=1.0, gt=0, description="sources only: share of the rows to take; above 1, rows are repeated")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, data: Any) -> Any:
+        return {"use": data} if isinstance(data, str) else data
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, plain: Any) -> dict[str, Any]:
+        data: dict[str, Any] = plain(self)
+        if data.get("weight") == 1:
+            del data["weight"]
+        return data
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything but ``use`` and ``weight``; what the part's own config model checks."""
+        return dict(self.__pydantic_extra__)
