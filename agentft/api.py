@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from agentft.engine.agent import LoadedAgent
     from agentft.host import Host
     from agentft.recipe import Recipe
+    from agentft.runs import StageResult
 
 
 def run(
@@ -34,7 +35,7 @@ def run(
         runs: folder for runs; default ``AGENTFT_RUNS`` or ``./runs``.
         host: where parts come from; a fresh one if None.
         progress: who is told how far it is; None = nobody.
-        until: last stage: ``data``, ``rows``, ``train``, ``answers``, ``comparison`` or ``report``.
+        until: last stage: ``data``, ``rows``, ``train``, ``answers``, ``comparison``, ``rounds`` or ``report``.
 
     Raises:
         RecipeError: with every problem of the recipe, before anything runs.
@@ -74,13 +75,19 @@ class Agent:
 
 
 def load_agent(
-    reference: Path | str, *, base: bool = False, runs: Path | str | None = None, device: Mapping[str, Any] | None = None
+    reference: Path | str,
+    *,
+    base: bool = False,
+    version: str | None = None,
+    runs: Path | str | None = None,
+    device: Mapping[str, Any] | None = None,
 ) -> Agent:
     """The agent of a run.
 
     Args:
         reference: run id, run folder, or recipe name (its latest run).
         base: the untrained model with the same persona instead.
+        version: ``start`` or ``round-N``; default: the champion, that is the last promoted version.
         device: overrides of the device profile.
 
     Raises:
@@ -90,20 +97,11 @@ def load_agent(
     from agentft.engine.agent import LoadedAgent
     from agentft.engine.profile import detect
     from agentft.host import Host
-    from agentft.runs import StageResult
 
     store = Store(runs)
     manifest = store.manifest(str(reference))
     stages = {stage["name"]: stage for stage in manifest["stages"]}
-    last = max((name for name in stages if name.startswith("train-")), key=lambda name: int(name[6:]), default=None)
-    if last is None and not base and manifest["recipe"].get("train"):
-        raise UserError(f"run {manifest['id']} has not trained yet (status: {manifest['status']}); continue it with `agentft run`")
-    trained = None
-    if last is not None and not base:
-        found = stages[last]
-        trained = StageResult(last, found["key"], store.stages / found["folder"], found["content"], True, 0.0, "", found["summary"])
-        if not trained.path.is_dir():
-            raise UserError(f"run {manifest['id']}: the folder of {last} is gone ({trained.path}); run the recipe again")
+    trained = None if base else _trained(store, manifest, stages, version)
     model = Host().resolve_model(manifest["model"]["reference"])
     if model.digest != manifest["model"]["digest"]:
         raise UserError(f"the model '{model.reference}' is not the one that run {manifest['id']} was made with; run the recipe again")
@@ -113,3 +111,31 @@ def load_agent(
     if loaded.renderer.digest != expected:
         raise UserError(f"run {manifest['id']} was trained with another chat template; run the recipe again")
     return Agent(manifest["name"], loaded)
+
+
+def _trained(store: Store, manifest: Mapping[str, Any], stages: Mapping[str, Any], version: str | None) -> StageResult | None:
+    """The stage with the weights of the champion, or of ``version``; None if the recipe trains nothing."""
+    from agentft.lineage import Lineage
+    from agentft.runs import StageResult
+
+    lineage = Lineage(store.root / manifest["id"])
+    if lineage.data["versions"]:
+        versions = lineage.versions
+        if version is not None and version not in versions:
+            raise UserError(f"run {manifest['id']} has no version '{version}' (versions: {', '.join(versions)})")
+        chosen = versions[version] if version else lineage.current
+        if not chosen.folder:
+            return None
+        name, key, folder, content, summary = chosen.name, chosen.key, chosen.folder, chosen.content, chosen.summary
+    else:
+        last = max((name for name in stages if name.startswith("train-")), key=lambda name: int(name[6:]), default=None)
+        if last is None:
+            if manifest["recipe"].get("train"):
+                raise UserError(f"run {manifest['id']} has not trained yet (status: {manifest['status']}); continue it with `agentft run`")
+            return None
+        found = stages[last]
+        name, key, folder, content, summary = last, found["key"], found["folder"], found["content"], found["summary"]
+    path = store.stages / folder
+    if not path.is_dir():
+        raise UserError(f"run {manifest['id']}: the folder of {name} is gone ({path}); run the recipe again")
+    return StageResult(name, key, path, content, True, 0.0, "", summary)

@@ -48,7 +48,8 @@ class TrainJob:
     Attributes:
         model: the base model.
         adapter: folder of the adapter that an earlier stage trained, or None.
-        rows: JSON-lines file -> see :mod:`agentft.render.rows`; tokenised and masked training rows.
+        reference: folder of the adapter of the fixed reference (the model before any round); None: the model as this stage starts.
+        rows: JSON-lines file -> see :mod:`agentft.render.rows`; tokenised and masked training rows (pairs: :mod:`agentft.render.pairs`).
         validation: the same for validation, or None.
         out: folder for everything; may hold checkpoints of an interrupted try, from which training continues.
         config: the trainer's validated options (its ``config`` model).
@@ -65,6 +66,7 @@ class TrainJob:
     seed: int
     pad_token_id: int
     adapter: Path | None = None
+    reference: Path | None = None
     validation: Path | None = None
     device: Mapping[str, Any] = field(default_factory=dict)
     progress: Callable[[int, int, Mapping[str, float]], None] | None = None

@@ -67,8 +67,12 @@ class Pipeline:
 
     # The job
 
-    def execute(self, until: str = "report") -> Run:
-        """Run every stage up to ``data``, ``rows``, ``train``, ``answers``, ``comparison``, ``rounds`` or ``report``."""
+    def execute(self, until: str = "report", *, rounds: int | None = None) -> Run:
+        """Run every stage up to ``data``, ``rows``, ``train``, ``answers``, ``comparison``, ``rounds`` or ``report``.
+
+        ``rounds``: until how many rounds are decided; default: the recipe's ``refine.rounds``.
+        """
+        self._total = rounds
         began = time.monotonic()
         if self.dry_run:
             self._execute(until)
@@ -93,7 +97,7 @@ class Pipeline:
             "train": lambda: self.trained,
             "answers": lambda: [self.answers(arm) for arm in self.agents],
             "comparison": lambda: self.comparison,
-            "rounds": lambda: self.refine(),
+            "rounds": lambda: self.refine(self._total),
             "report": lambda: self.report,
         }
         for name, step in steps.items():
@@ -341,7 +345,12 @@ class Pipeline:
             (out / "report.html").write_text(render_report(data), encoding="utf-8")
             return Outcome({})
 
-        result = self.stage("report", {"code": code_digest("report", "reporting.py"), "recipe": self.recipe.to_dict()}, inputs, build)
+        parts = {
+            "code": code_digest("report", "reporting.py", "reporting_rounds.py"),
+            "recipe": self.recipe.to_dict(),
+            "rounds": self.rounds.lineage.rounds if self.rounds else [],
+        }
+        result = self.stage("report", parts, inputs, build)
         for name in ("report.html", "report.json"):
             target = self.run.path / name
             if not target.exists() or target.read_bytes() != (result.path / name).read_bytes():

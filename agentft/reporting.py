@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from agentft import arms
 from agentft.data.jsonl import read_examples
 from agentft.records import Sample
+from agentft.reporting_rounds import collect_rounds
 from agentft.runs import StageResult
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def collect(pipeline: Pipeline) -> dict[str, Any]:
         "hardware": hardware(),
         "profile": pipeline.answers(pipeline.agents[0]).summary["profile"],
         "warnings": _warnings(pipeline),
+        "rounds": collect_rounds(pipeline),
     }
 
 

@@ -359,6 +359,38 @@ def gate(round_: Round, out: Path, stages: Mapping[str, Sequence[StageResult]]) 
     return Outcome({"promoted": winner, "states": {one.arm: one.state for one in decisions}, "sentence": decisions[0].sentence})
 
 
+EXPLAINED = 6
+
+
+def explain(round_: Round, out: Path) -> Outcome:
+    """Log-probability of each token of some answers under the candidate minus that under the base model, in ``tokens.json``."""
+    from agentft.engine.explain import token_logprobs
+
+    candidate, base = round_.arms[0], round_.pipeline.agents[0]
+    pool, _ = gate_and_test(round_.pipeline.data.path)
+    answers = {row["id"]: row for row in iter_rows(round_.pipeline.answers(candidate).path / "answers.jsonl")}
+    answered = [one for one in pool if answers[one.id]["finish"] == "stop" and answers[one.id]["text"].strip()]
+    chosen = sorted(Random(round_.recipe.seed).sample(range(len(answered)), min(EXPLAINED, len(answered))))
+    asked = [answered[index] for index in chosen]
+    complete = [replace(one, messages=(*one.messages, Message("assistant", answers[one.id]["text"].strip()))) for one in asked]
+    found = {}
+    for arm in (candidate, base):
+        found[arm.name] = token_logprobs(arm.agent, complete)
+        arm.close()
+    rows = [
+        {
+            "id": example.id,
+            "prompt": example.last_user,
+            "arm": "candidate",
+            "answer": answers[example.id]["text"].strip(),
+            "pieces": [[text, round(now - before, 4)] for (text, now), (_, before) in zip(*pair_of_rows, strict=True)],
+        }
+        for example, *pair_of_rows in zip(asked, found[candidate.name], found[base.name], strict=True)
+    ]
+    (out / "tokens.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+    return Outcome({"answers": len(rows)})
+
+
 # Shared by the steps
 
 

@@ -140,6 +140,7 @@ class Round:
         gate = self.gate
         decisions = json.loads((gate.path / "gate.json").read_text("utf-8"))["decisions"]
         winner = gate.summary["promoted"]
+        _ = self.explain
         shown = next((one for one in decisions if one["arm"] == (winner or self.arm_name("candidate"))), decisions[0])
         return self._decide(shown["state"], shown["sentence"], decisions, winner)
 
@@ -297,6 +298,18 @@ class Round:
         }
         scores = {name: list(found.values()) for name, found in stages.items()}
         return self._stage("gate", parts, inputs, lambda out: round_steps.gate(self, out, scores))
+
+    @cached_property
+    def explain(self) -> StageResult:
+        """What training changed token by token: answers of the candidate under the candidate and under the base model."""
+        candidate = self.arms[0]
+        inputs: dict[str, Any] = {
+            "gate": self.gate.file("gate.json"),
+            "answers": self.pipeline.answers(candidate).file("answers.jsonl"),
+            **candidate.inputs(),
+        }
+        parts = {"code": code_digest("engine", "render", "round_steps.py"), "seed": self.recipe.seed}
+        return self._stage("explain", parts, inputs, lambda out: round_steps.explain(self, out))
 
     # Plumbing
 

@@ -39,6 +39,7 @@ LAYERS = [
         "rounds",
         "round_steps",
         "reporting",
+        "reporting_rounds",
         "api",
         "cli",
         "testing",

@@ -15,9 +15,22 @@ def agentft_personas() -> list[PersonaSpec]:
     ]
 
 
+_FEEDBACK = {
+    "critique": "How a judge holds an answer against the checklist",
+    "refine": "How an answer is revised after feedback",
+    "judge-pair": "How a judge compares two answers",
+}
+_LANGUAGES = (("", ", in English"), ("-zh", ", in Chinese"))
+
+
 @hookimpl
 def agentft_templates() -> list[TemplateSpec]:
     return [
         TemplateSpec("system", "System prompt in English", shipped("templates", "system.j2")),
         TemplateSpec("system-zh", "System prompt in Chinese", shipped("templates", "system-zh.j2")),
+        *(
+            TemplateSpec(name + end, summary + words, shipped("templates", f"{name.replace('-', '_')}{end}.j2"))
+            for name, summary in _FEEDBACK.items()
+            for end, words in _LANGUAGES
+        ),
     ]

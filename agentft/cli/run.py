@@ -13,7 +13,7 @@ from agentft.cli.common import echo_json, json_option, make_store, open_session,
 @runs_option
 @click.option(
     "--until",
-    type=click.Choice(["data", "rows", "train", "answers", "comparison", "report"]),
+    type=click.Choice(["data", "rows", "train", "answers", "comparison", "rounds", "report"]),
     default="report",
     show_default=True,
     help="Last stage to run.",
@@ -21,10 +21,12 @@ from agentft.cli.common import echo_json, json_option, make_store, open_session,
 @click.option("--dry-run", is_flag=True, help="Say what would run and why, and run nothing.")
 @json_option
 def command(recipe: str, overrides: tuple[str, ...], runs: str, until: str, dry_run: bool, as_json: bool) -> None:
-    """Do everything that RECIPE says: data, training, evaluation, report.
+    """Do everything that RECIPE says: data, training, evaluation, rounds of feedback, report.
 
     What is already there is reused; after an interruption (even kill -9) the same command continues.
+    Exit code 1 if the last round of feedback was not promoted.
     """
+    from agentft.cli.refine import leave
     from agentft.pipeline import Pipeline, WouldRun
     from agentft.progress import Lines, for_terminal
 
@@ -43,6 +45,7 @@ def command(recipe: str, overrides: tuple[str, ...], runs: str, until: str, dry_
     manifest = finished.manifest
     if as_json:
         echo_json(manifest)
+        leave(pipeline)
         return
     if until == "report":
         from agentft.cli.report import show
@@ -51,3 +54,4 @@ def command(recipe: str, overrides: tuple[str, ...], runs: str, until: str, dry_
     click.echo(f"run {finished.id} in {finished.path}")
     if dry_run:
         click.echo("everything is up to date; nothing would run")
+    leave(pipeline)

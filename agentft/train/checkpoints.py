@@ -26,7 +26,7 @@ def claim(job: TrainJob) -> TrainResult | None:
     if not mark.is_file() or mark.read_text(encoding="utf-8") != wanted:
         for name in ("checkpoints", "adapter", "model"):
             shutil.rmtree(job.out / name, ignore_errors=True)
-        for name in ("metrics.jsonl", "result.json"):
+        for name in ("metrics.jsonl", "result.json", "reference.jsonl"):
             (job.out / name).unlink(missing_ok=True)
         job.out.mkdir(parents=True, exist_ok=True)
         mark.write_text(wanted, encoding="utf-8")
@@ -49,7 +49,7 @@ def _folders(result: TrainResult) -> dict[str, Path | None]:
 
 def _identity(job: TrainJob) -> str:
     """Everything that decides the result, but not the machine: a run may be continued on another one."""
-    files = [path for path in (job.rows, job.validation, *(sorted(job.adapter.glob("adapter_*")) if job.adapter else ())) if path]
+    files = [path for path in (job.rows, job.validation, *_files(job.adapter), *_files(job.reference)) if path]
     parts = {
         "model": job.model.digest,
         "config": job.config.model_dump(mode="json"),
@@ -58,6 +58,10 @@ def _identity(job: TrainJob) -> str:
         "files": [hashlib.sha256(path.read_bytes()).hexdigest() for path in files],
     }
     return json.dumps(parts, sort_keys=True)
+
+
+def _files(adapter: Path | None) -> list[Path]:
+    return sorted(adapter.glob("adapter_*")) if adapter else []
 
 
 def last_complete(folder: Path) -> Path | None:

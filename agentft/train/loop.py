@@ -71,49 +71,36 @@ class EpochOrder(torch.utils.data.Sampler[int]):
         return iter([i for batch in batches + rest for i in batch])
 
 
-class Trainer(SFTTrainer):
-    """SFTTrainer whose loss is computed from supervised positions only, with the shared prefix run once per micro-batch.
+class Watched:
+    """What all our trainers have in common: the order of the rows, and errors that name the rows they came from.
 
-    Same loss and gradient as the parent's ``compute_loss`` (asserted in ``tests/train/test_loss.py``), without its
-    entropy and accuracy on every step. What the parent knows and this does not (mixture-of-experts losses, label
-    smoothing, DFT) goes to the parent.
+    Stands before a trainer of TRL in the list of bases; :meth:`watch` is called before the trainer's own ``__init__``.
     """
 
     args: Any
     model: Any
+    state: Any
 
-    def __init__(self, *, order: EpochOrder, ids: Sequence[str], share_prefix: bool, **kwargs: Any):
-        self._order, self._ids, self._share = order, ids, share_prefix
+    def watch(self, order: torch.utils.data.Sampler[int] | None, ids: Sequence[str]) -> None:
+        self._order, self._ids = order, ids
         self.tokens, self.step_loss, self.step_rows = 0, 0.0, list[int]()
-        super().__init__(**kwargs)
-        plain_nll = getattr(self.args, "loss_type", "nll") == "nll" and not self.args.label_smoothing_factor
-        # With several processes gradients are averaged by a wrapper that expects one forward pass per step.
-        self._ours = plain_nll and not getattr(self, "aux_loss_enabled", False) and self.accelerator.num_processes == 1
 
-    def _get_train_sampler(self, *_: Any) -> EpochOrder:
+    def _get_train_sampler(self, *_: Any) -> torch.utils.data.Sampler[int] | None:
         return self._order
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """The run's report says what was done; TRL's card would be written with every checkpoint."""
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
-        rows = inputs.pop("row").tolist()
-        if return_outputs or not self._ours:
-            result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-            loss = result[0] if return_outputs else result
-            self._account(rows, inputs, loss, bad=None)
-            return result
-        losses, owner = token_losses(model, inputs["input_ids"], inputs["attention_mask"], inputs["labels"], share_prefix=self._share)
-        # num_items_in_batch: labelled tokens of all micro-batches of this optimiser step, so that 1 x 8 rows equal 8 x 1.
-        loss = losses.sum() / (max(1, len(losses)) if num_items_in_batch is None else num_items_in_batch)
-        self._account(rows, inputs, loss, bad=owner[~torch.isfinite(losses.detach())])
-        return loss
+    def account(self, rows: list[int], tokens: int, loss: Any, bad: Any = None) -> None:
+        """Note a micro-batch; ``bad``: positions in ``rows`` whose loss is not finite, where that is known.
 
-    def _account(self, rows: list[int], inputs: Mapping[str, Any], loss: Any, bad: Any) -> None:
+        Raises:
+            TrainingError: the loss is not finite.
+        """
         if not self.model.training:
             return
         self.step_rows += rows
-        self.tokens += int(inputs["attention_mask"].sum())
+        self.tokens += tokens
         value = float(loss.detach())
         self.step_loss += value
         if not math.isfinite(value):
@@ -131,12 +118,42 @@ class Trainer(SFTTrainer):
         )
 
 
+class Trainer(Watched, SFTTrainer):
+    """SFTTrainer whose loss is computed from supervised positions only, with the shared prefix run once per micro-batch.
+
+    Same loss and gradient as the parent's ``compute_loss`` (asserted in ``tests/train/test_loss.py``), without its
+    entropy and accuracy on every step. What the parent knows and this does not (mixture-of-experts losses, label
+    smoothing, DFT) goes to the parent.
+    """
+
+    def __init__(self, *, order: EpochOrder, ids: Sequence[str], share_prefix: bool, **kwargs: Any):
+        self.watch(order, ids)
+        self._share = share_prefix
+        super().__init__(**kwargs)
+        plain_nll = getattr(self.args, "loss_type", "nll") == "nll" and not self.args.label_smoothing_factor
+        # With several processes gradients are averaged by a wrapper that expects one forward pass per step.
+        self._ours = plain_nll and not getattr(self, "aux_loss_enabled", False) and self.accelerator.num_processes == 1
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+        rows, tokens = inputs.pop("row").tolist(), int(inputs["attention_mask"].sum())
+        if return_outputs or not self._ours:
+            result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            self.account(rows, tokens, result[0] if return_outputs else result)
+            return result
+        losses, owner = token_losses(model, inputs["input_ids"], inputs["attention_mask"], inputs["labels"], share_prefix=self._share)
+        # num_items_in_batch: labelled tokens of all micro-batches of this optimiser step, so that 1 x 8 rows equal 8 x 1.
+        loss = losses.sum() / (max(1, len(losses)) if num_items_in_batch is None else num_items_in_batch)
+        self.account(rows, tokens, loss, bad=owner[~torch.isfinite(losses.detach())])
+        return loss
+
+
 class Monitor(TrainerCallback):
     """Progress, ``metrics.jsonl`` and the check of the gradient."""
 
-    def __init__(self, log: Path, progress: Progress | None, check_gradient: bool):
+    def __init__(self, log: Path, progress: Progress | None, check_gradient: bool, further: Mapping[str, str] | None = None):
         self.log, self.progress, self.check_gradient = log, progress, check_gradient
-        self.trainer: Trainer | None = None
+        self.further = dict(further or {})  # what TRL logs -> our word for it
+        self.trainer: Any = None
         self.seconds, self.seconds_logged, self.tokens_logged, self.started = 0.0, 0.0, 0, 0.0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -164,6 +181,7 @@ class Monitor(TrainerCallback):
         logs = logs or {}
         line = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4)}
         line |= {key: logs[key] for key in ("loss", "eval_loss", "learning_rate", "grad_norm") if key in logs}
+        line |= {name: logs[key] for key, name in self.further.items() if key in logs}
         if "loss" in line:
             tokens, seconds = self.trainer.tokens - self.tokens_logged, self.seconds - self.seconds_logged
             line["tokens_per_second"] = round(tokens / max(seconds, 1e-9), 1)

@@ -103,6 +103,34 @@ class LoopOptions(Model):
         return self.learning_rate or (2e-5 if self.strategy.full is not None else 2e-4)
 
 
+# TRL fields that may not be set under `extra:`, and what to use instead.
+OURS = {
+    "num_train_epochs": "use epochs",
+    "learning_rate": "use learning_rate",
+    "per_device_train_batch_size": "use micro_batch",
+    "gradient_accumulation_steps": "it follows from batch_size and micro_batch",
+    "lr_scheduler_type": "use scheduler",
+    "warmup_steps": "use warmup",
+    "warmup_ratio": "use warmup",
+    "weight_decay": "use weight_decay",
+    "max_grad_norm": "use max_grad_norm",
+    "save_steps": "use save_every",
+    "eval_steps": "use eval_every",
+    "logging_steps": "use log_every",
+    "report_to": "use report_to",
+    "gradient_checkpointing": "use gradient_checkpointing",
+    "seed": "use the recipe's seed",
+    "data_seed": "use the recipe's seed",
+    "output_dir": "the run store decides",
+    "bf16": "use `device: {train_dtype: ...}`",
+    "fp16": "use `device: {train_dtype: ...}`",
+    "use_cpu": "use `device: {device: ...}`",
+    "max_length": "rows are cut or dropped when they are rendered (data.max_length)",
+    "trust_remote_code": "agentft never runs code that comes with a model",
+    "push_to_hub": "agentft sends nothing; upload the result by hand",
+}
+
+
 def check_extra(extra: dict[str, Any], config_class: str, ours: dict[str, str]) -> None:
     """Check the keys of ``extra:`` against the fields of a TRL config class, without importing TRL.
 
