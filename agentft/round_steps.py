@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -301,7 +302,7 @@ def _replay(round_: Round, new: int) -> list[Preference]:
         folder = row["stages"].get(f"round-{row['round']}-pairs")
         if folder:
             earlier += [Preference.from_dict(one) for one in iter_rows(round_.pipeline.store.stages / folder / "pairs.jsonl")]
-    count = min(len(earlier), round(new * round_.options.pairs.replay))
+    count = min(len(earlier), math.ceil(new * round_.options.pairs.replay))
     chosen = sorted(Random(f"{round_.recipe.seed}:replay:{round_.number}").sample(range(len(earlier)), count))
     return [replace(earlier[index], id=f"replay-{round_.number}-{earlier[index].id}") for index in chosen]
 

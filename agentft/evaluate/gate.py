@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from agentft.evaluate.statistics import Interval, Paired, holm, paired_difference
+from agentft.evaluate.statistics import Interval, Paired, holm, paired_difference, paired_permutation
 from agentft.records import Score
 
 Outcome = Literal["pass", "fail", "inconclusive", "missing"]
@@ -106,7 +106,7 @@ def decide(
     asked = list(prompts)
     decided = []
     for candidate in candidates:
-        paired = _paired(champion, candidate, options.primary, asked, groups, seed, resamples)
+        paired = _paired(champion, candidate, options.primary, asked, groups, seed, resamples, options.minimum)
         conditions = [
             _primary(options, paired, candidate),
             *(_guardrail(one, champion, candidate, asked, groups, seed, resamples) for one in options.guardrails),
@@ -150,7 +150,14 @@ def _values(measured: Measured, name: str, asked: Sequence[str]) -> dict[str, fl
 
 
 def _paired(
-    champion: Measured, candidate: Measured, name: str, asked: Sequence[str], groups: Mapping[str, str], seed: int, resamples: int
+    champion: Measured,
+    candidate: Measured,
+    name: str,
+    asked: Sequence[str],
+    groups: Mapping[str, str],
+    seed: int,
+    resamples: int,
+    minimum: float = 0.0,
 ) -> Paired | None:
     """Candidate minus champion, turned so that more is better; None where one of them was not measured, or not completely."""
     before, after = _values(champion, name, asked), _values(candidate, name, asked)
@@ -159,7 +166,13 @@ def _paired(
     keys = sorted(before)
     sign = -1.0 if candidate.scores[name].direction == "lower" else 1.0
     left, right = [sign * before[key] for key in keys], [sign * after[key] for key in keys]
-    return paired_difference(left, right, [groups.get(key, key) for key in keys], seed=seed, resamples=resamples)
+    labels = [groups.get(key, key) for key in keys]
+    found = paired_difference(left, right, labels, seed=seed, resamples=resamples)
+    if not minimum:
+        return found
+    # The question is whether the difference exceeds the minimum, so that is where the test's null lies.
+    shifted = [new - old - minimum for old, new in zip(left, right, strict=True)]
+    return replace(found, p=paired_permutation(shifted, labels, seed=seed), test="permutation")
 
 
 def _primary(options: Any, paired: Paired | None, candidate: Measured) -> Condition:

@@ -19,55 +19,6 @@ from agentft.cli.main import cli
 from agentft.errors import UserError
 from agentft.runs import Store
 
-PERSONA = """\
-name: clerk
-summary: A clerk who is brief
-language: en
-role: You are a clerk at the counter of a small library.
-policies:
-  - {id: brief, text: Answer in at most 20 words., rule: {words: {max: 20}}}
-  - {id: polite, text: Say please., kind: substance, rule: {contains: {any: [please]}}}
-"""
-RECIPE = """\
-name: clerk
-model: {model}
-persona: persona.yaml
-data:
-  sources: [{{use: jsonl, path: talks.jsonl}}]
-  transforms: [normalize, dedup]
-  split: {{validation: 0.1, test: 0.2, by: group, seed: 3}}
-  prompts: [{{use: jsonl, path: prompts.jsonl}}]
-train:
-  - {{use: sft, strategy: {{lora: {{r: 4}}}}, epochs: 2, batch_size: 4, learning_rate: 1e-3, save_every: 2}}
-generation: {{max_new_tokens: 6, batch_size: 4}}
-evaluate: [persona-adherence, relevance, rouge, perplexity, stop-rate]
-device: {{device: cpu, train_dtype: fp32, threads: 1}}
-"""
-
-
-@pytest.fixture
-def job(tmp_path, tiny_ref) -> Path:
-    """A folder with everything that a recipe names."""
-    talks = [
-        {
-            "id": f"t{n}",
-            "messages": [
-                {"role": "user", "content": f"Where is shelf {n}?"},
-                {"role": "assistant", "content": f"Please turn left at {n}."},
-            ],
-        }
-        for n in range(24)
-    ]
-    prompts = [
-        {"id": f"p{n}", "messages": [{"role": "user", "content": f"May I borrow book {n}?"}], "meta": {"facts": [["book"], [str(n)]]}}
-        for n in range(10)
-    ]
-    (tmp_path / "talks.jsonl").write_text("\n".join(map(json.dumps, talks)), "utf-8")
-    (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, prompts)), "utf-8")
-    (tmp_path / "persona.yaml").write_text(PERSONA, "utf-8")
-    (tmp_path / "recipe.yaml").write_text(RECIPE.format(model=tiny_ref.path), "utf-8")
-    return tmp_path
-
 
 def run(job: Path, *arguments: str) -> dict:
     result = CliRunner().invoke(cli, ["run", str(job / "recipe.yaml"), "--runs", str(job / "runs"), "--json", *arguments])
@@ -130,7 +81,8 @@ def test_the_whole_job(job):
     assert again["data"] == "prompts.jsonl changed" and "train-0" not in again and "rows" not in again and "answers-base" in again
 
     # One word of the persona: everything that depends on it, and it says why.
-    (job / "persona.yaml").write_text(PERSONA.replace("Say please.", "Say please always."), "utf-8")
+    persona = (job / "persona.yaml").read_text("utf-8")
+    (job / "persona.yaml").write_text(persona.replace("Say please.", "Say please always."), "utf-8")
     again = built(run(job))
     assert "data" not in again and {"rows", "train-0", "answers-base", "answers-tuned"} <= again.keys()
     assert again["rows"].startswith("persona.policies.polite.text: Say please. -> Say please always.")
