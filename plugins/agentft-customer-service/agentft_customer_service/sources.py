@@ -17,3 +17,8 @@ def dialogues(config: PackagedConfig, ctx: DataContext) -> Iterator[Example]:
 def prompts(config: PackagedConfig, ctx: DataContext) -> Iterator[Example]:
     """Conversations that end with the customer; ``meta.facts`` says what a good answer tells."""
     return read_packaged("agentft_customer_service:data/prompts.jsonl", config, ctx)
+
+
+def queries(config: PackagedConfig, ctx: DataContext) -> Iterator[Example]:
+    """Conversations that end with the customer, to practise on in rounds of feedback; none of them is in ``prompts``."""
+    return read_packaged("agentft_customer_service:data/queries.jsonl", config, ctx)

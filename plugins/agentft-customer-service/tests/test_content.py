@@ -9,7 +9,7 @@ from agentft_customer_service import plugin
 
 from agentft.contracts import DataContext
 from agentft.testing import check_data, check_plugin, check_prompts, read_source
-from agentft.text import words
+from agentft.text import shingles, words
 
 COLUMNS = ("support", "support-zh", "banking", "escalation-desk")
 
@@ -29,6 +29,19 @@ def test_prompts_are_others(demonstrations, prompts, personas):
     check_prompts(prompts, demonstrations)
     assert all(prompt.meta["persona"] in personas and prompt.meta["facts"] for prompt in prompts)
     assert len({row.group_key for row in [*demonstrations, *prompts]}) == len(demonstrations) + len(prompts)
+
+
+def test_queries_are_a_third_pool(catalog, demonstrations, prompts, personas):
+    """Practised on in rounds, so no query may be, or nearly be, a prompt of the gate or a demonstration."""
+    queries = read_source(catalog, "customer-service/queries", {"personas": "all"})
+    assert len(queries) >= 140 and all(query.meta["persona"] in personas and query.meta["facts"] for query in queries)
+    check_prompts(queries, demonstrations)
+    others = [*demonstrations, *prompts]
+    assert len({row.group_key for row in [*others, *queries]}) == len(others) + len(queries)
+    known = [shingles(row.last_user) for row in others]
+    for query in queries:
+        grams = shingles(query.last_user)
+        assert max(len(grams & one) / len(grams | one) for one in known) < 0.5, query.id
 
 
 def test_readme_counts(demonstrations, prompts, readme):
