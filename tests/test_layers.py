@@ -36,6 +36,7 @@ LAYERS = [
         "arms",
         "pipeline",
         "lineage",
+        "critic_check",
         "rounds",
         "round_steps",
         "reporting",

@@ -9,4 +9,4 @@ from agentft.hookspecs import hookimpl
 
 @hookimpl
 def agentft_commands() -> list[CommandSpec]:
-    return [CommandSpec(name, summary, f"agentft.cli.{name}:command") for name, summary in COMMANDS.items()]
+    return [CommandSpec(name, summary, f"agentft.cli.{name.replace('-', '_')}:command") for name, summary in COMMANDS.items()]

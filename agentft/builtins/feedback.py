@@ -10,4 +10,7 @@ _F = "agentft.feedback"
 
 @hookimpl
 def agentft_critics() -> list[CriticSpec]:
-    return [CriticSpec("rules", "The persona's checklist, decided by its declarative rules", f"{_F}.rules:rules")]
+    return [
+        CriticSpec("rules", "The persona's checklist, decided by its declarative rules", f"{_F}.rules:rules"),
+        CriticSpec("judge", "A model asked item by item, yes or no, with evidence", f"{_F}.judge:judge", f"{_F}.judge:JudgeConfig"),
+    ]

@@ -19,7 +19,11 @@ class LazyGroup(click.Group):
         return [*COMMANDS, *_plugin_commands(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        target = f"agentft.cli.{cmd_name}:command" if cmd_name in COMMANDS else _plugin_commands(ctx, cmd_name).get(cmd_name, ("", ""))[0]
+        target = (
+            f"agentft.cli.{cmd_name.replace('-', '_')}:command"
+            if cmd_name in COMMANDS
+            else _plugin_commands(ctx, cmd_name).get(cmd_name, ("", ""))[0]
+        )
         if not target:
             return None
         module, _, attribute = target.partition(":")
