@@ -132,6 +132,7 @@ class CriticContext:
         template: name (``critique``, ``refine``, ``judge_pair``) -> Jinja source, in the persona's language, or what the
             persona's plugin puts in its place.
         open_model: a model or server reference (see :class:`agentft.recipe.ModelUse`) -> a backend without persona.
+        human: store of the annotation page, if there is one.
         device: overrides of the device profile.
         progress: called as ``progress(done, total)``.
     """
@@ -139,6 +140,7 @@ class CriticContext:
     persona: Persona
     language: str
     seed: int = 0
+    human: Path | None = None
     base: Path = Path(".")
     template: Callable[[str], str] | None = None
     open_model: Callable[[Any], Backend] | None = None

@@ -441,6 +441,7 @@ def critic_context(round_: Round) -> CriticContext:
         persona=round_.session.persona,
         language=round_.session.persona.language,
         seed=round_.recipe.seed,
+        human=round_.human_store,
         base=round_.recipe.base,
         template=lambda name: template(round_, name),
         open_model=lambda use: open_model(round_, use),

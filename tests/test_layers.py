@@ -30,6 +30,7 @@ LAYERS = [
     ["feedback"],
     ["evaluate"],
     ["report"],
+    ["serve"],
     [
         "runs",
         "session",

@@ -1,0 +1,1 @@
+"""Web pages for people: rating, editing and commenting on answers."""
