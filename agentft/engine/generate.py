@@ -14,6 +14,9 @@ from agentft.records import Example, Response
 if TYPE_CHECKING:
     from agentft.engine.agent import LoadedAgent
 
+# New tokens after which rows that have ended leave the batch.
+PHASE = 24
+
 OnBatch = Callable[[Sequence[Response]], None]
 
 
@@ -28,6 +31,7 @@ class TransformersBackend:
     def __init__(self, agent: LoadedAgent, config: Any = None):
         self.agent = agent
         self._share = agent.profile.share_prefix and not why_not(agent.model)
+        self._stops = set(agent.renderer.stop_token_ids)
 
     def generate(
         self,
@@ -80,10 +84,9 @@ class TransformersBackend:
             if len(rows) == 1:
                 return [Response(ids[0], "", "error", 0, f"{type(error).__name__}: {error}")]
             return [self._answer([name], [row], settings)[0] for name, row in zip(ids, rows, strict=True)]
-        stops = set(self.agent.renderer.stop_token_ids)
         responses = []
         for name, new in zip(ids, produced, strict=True):
-            end = next((place for place, token in enumerate(new) if token in stops), None)
+            end = next((place for place, token in enumerate(new) if token in self._stops), None)
             text = self.agent.renderer.answer(new)
             responses.append(Response(name, text, "length" if end is None else "stop", len(new) if end is None else end + 1))
         return responses
@@ -103,20 +106,40 @@ class TransformersBackend:
         # Drawn from the ids, so that a batch gives the same samples in whatever order and run it is computed.
         seed = int.from_bytes(hashlib.sha256("\0".join([str(settings.seed), *ids]).encode()).digest()[:8], "big") >> 1
         devices = [device] if device.type == "cuda" else []
+        produced: list[list[int]] = [[] for _ in rows]
         with torch.inference_mode(), torch.random.fork_rng(devices):
             torch.manual_seed(seed)
-            cache = {"past_key_values": prefix_cache(model, tokens[0, :shared], len(rows))} if shared else {}
-            output = model.generate(input_ids=tokens, attention_mask=mask, generation_config=self._config(settings), **cache)
-        return output[:, width:].tolist()
+            cache: Any = prefix_cache(model, tokens[0, :shared], len(rows)) if shared else None
+            waiting, left = list(range(len(rows))), settings.max_new_tokens
+            while waiting:
+                config = self._config(settings, min(PHASE, left) if self._share and len(waiting) > 1 else left)
+                begun = {"past_key_values": cache} if cache is not None else {}
+                output = model.generate(
+                    input_ids=tokens, attention_mask=mask, generation_config=config, return_dict_in_generate=True, **begun
+                )
+                new = output.sequences[:, tokens.shape[1] :]
+                fresh: list[list[int]] = new.tolist()
+                for index, ids in zip(waiting, fresh, strict=True):
+                    produced[index] += ids
+                left -= new.shape[1]
+                going = [place for place, index in enumerate(waiting) if not self._stops & set(produced[index])]
+                if not going or left <= 0:
+                    break
+                # Rows that have ended leave the batch: an answer in it may be three times as long as the usual one.
+                tokens, cache = output.sequences[going], output.past_key_values
+                mask = torch.cat([mask[going], torch.ones((len(going), new.shape[1]), dtype=mask.dtype, device=device)], 1)
+                cache.batch_select_indices(torch.tensor(going, device=device))
+                waiting = [waiting[place] for place in going]
+        return produced
 
-    def _config(self, settings: GenerationSettings) -> Any:
+    def _config(self, settings: GenerationSettings, new_tokens: int) -> Any:
         """Every knob that would else be filled from the model's own generation_config."""
         from transformers import GenerationConfig
 
         # top_k 0: the library's default is 50, and it is not what top_p alone means.
         sampling = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0} if settings.temperature > 0 else {}
         return GenerationConfig(
-            max_new_tokens=settings.max_new_tokens,
+            max_new_tokens=new_tokens,
             do_sample=bool(sampling),
             **sampling,
             num_beams=1,

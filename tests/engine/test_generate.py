@@ -31,6 +31,26 @@ def agent(tiny_ref, cpu):
     return LoadedAgent.load(tiny_ref, system=SYSTEM, profile=cpu)
 
 
+def test_rows_that_have_ended_leave_the_batch_and_nobody_else_notices(agent, backend, monkeypatch):
+    """Each row has its own stop token here, so that rows leave at different steps; the tokens are those of single rows."""
+    from agentft.engine import generate
+
+    plain = {prompt.id: one_by_one(agent, prompt, 30) for prompt in PROMPTS}
+    stops = {ids[n * 3 % len(ids)] for n, ids in enumerate(plain.values())}
+    monkeypatch.setattr(agent.renderer, "stop_token_ids", tuple(stops))
+    widths = []
+    handle = agent.model.model.layers[0].register_forward_pre_hook(lambda _, args, kwargs: widths.append(len(args[0])), with_kwargs=True)
+    monkeypatch.setattr(generate, "PHASE", 2)
+    try:
+        found = TransformersBackend(agent).generate(PROMPTS, replace(SETTINGS, max_new_tokens=30, batch_size=8))
+    finally:
+        handle.remove()
+    expected = [one_by_one(agent, prompt, 30) for prompt in PROMPTS]
+    assert [one.text for one in found] == [agent.renderer.answer(ids) for ids in expected]
+    assert [one.tokens for one in found] == [len(ids) for ids in expected]
+    assert len(set(widths)) > 3, "the batch became smaller more than once"
+
+
 @pytest.fixture
 def backend(agent):
     return TransformersBackend(agent)
