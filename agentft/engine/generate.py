@@ -118,7 +118,7 @@ class TransformersBackend:
                     input_ids=tokens, attention_mask=mask, generation_config=config, return_dict_in_generate=True, **begun
                 )
                 new = output.sequences[:, tokens.shape[1] :]
-                fresh: list[list[int]] = new.tolist()
+                fresh: Any = new.tolist()  # (B, new)
                 for index, ids in zip(waiting, fresh, strict=True):
                     produced[index] += ids
                 left -= new.shape[1]
