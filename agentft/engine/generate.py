@@ -118,9 +118,8 @@ class TransformersBackend:
                     input_ids=tokens, attention_mask=mask, generation_config=config, return_dict_in_generate=True, **begun
                 )
                 new = output.sequences[:, tokens.shape[1] :]
-                fresh: Any = new.tolist()  # (B, new)
-                for index, ids in zip(waiting, fresh, strict=True):
-                    produced[index] += ids
+                for index, fresh in zip(waiting, new.tolist(), strict=True):
+                    produced[index] += fresh
                 left -= new.shape[1]
                 going = [place for place, index in enumerate(waiting) if not self._stops & set(produced[index])]
                 if not going or left <= 0:
