@@ -114,9 +114,7 @@ class TransformersBackend:
             while waiting:
                 config = self._config(settings, min(PHASE, left) if self._share and len(waiting) > 1 else left)
                 begun = {"past_key_values": cache} if cache is not None else {}
-                output = model.generate(
-                    input_ids=tokens, attention_mask=mask, generation_config=config, return_dict_in_generate=True, **begun
-                )
+                output = model.generate(input_ids=tokens, attention_mask=mask, generation_config=config, **begun)
                 new = output.sequences[:, tokens.shape[1] :]
                 for index, fresh in zip(waiting, new.tolist(), strict=True):
                     produced[index] += fresh
@@ -146,4 +144,5 @@ class TransformersBackend:
             eos_token_id=list(self.agent.renderer.stop_token_ids),
             pad_token_id=self.agent.tokenizer.pad_token_id,
             use_cache=True,
+            return_dict_in_generate=True,
         )

@@ -13,6 +13,11 @@ All three take the same JSON-plain mapping. Every part may be absent, null or em
 - ``comparisons``, ``items``: records of :class:`agentft.evaluate.compare.Comparison`; ``items`` are those of the checklist
 - ``headline``: names of the comparisons that decide
 - ``samples``: ``id, prompt`` (messages), ``reference, base, tuned``; answers: ``text, finish, error, verdicts, scores``
+- ``rounds``: one entry a round: ``round, state, sentence, primary, promoted``; ``arms`` (``name`` champion / candidate / control,
+  ``label``, ``values``: score -> ``value, ci, unit``); ``conditions`` (of the gate: ``name, kind, outcome, text``); ``flow`` (``name,
+  count``); ``drops``; ``training`` (``arm, words, curve``); ``pairs`` (``prompt, rejected, chosen, origin, critique, mended``); ``moved``
+  (checklist items: ``item, text, severity, before, after, count_fixed, count_broken``, and ``fixed, broken`` with ``prompt, before,
+  after``); ``tokens`` (``prompt, pieces``: text and log-prob under the candidate minus under the base model); ``feedback``, ``critics``
 - ``sample_selection``: one sentence on how the samples were chosen
 - ``lineage``: ``nodes``: ``stage, key, reused, seconds, inputs, why``
 - ``versions, hardware, profile``: (nested) names and values

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from agentft.report import lineage, plain, views
 from agentft.report.effects import split
 from agentft.report.plots import forest_groups, forest_svg, items_svg, levels
+from agentft.report.rounds import rounds
 from agentft.report.samples import MOST_SAMPLES, read_samples
 from agentft.report.verdict import finished, judge
 
@@ -74,6 +75,7 @@ def _context(data: Mapping[str, Any]) -> dict[str, Any]:
         "persona": who,
         "policy_texts": texts,
         "hard": hard,
+        "rounds": rounds(data),
         "flow": views.data_flow(data),
         "signal": views.signal(data),
         "training": views.training(data),
