@@ -88,6 +88,12 @@ def missing(entry: Entry) -> list[tuple[str, str]]:
     return found
 
 
+_SOURCES_OF = {
+    "preference": "name a source of preferences, such as `{use: preferences, path: pairs.jsonl}`",
+    "example": "name a source of demonstrations",
+}
+
+
 class _Check:
     def __init__(self, recipe: Recipe, catalog: Catalog):
         self.recipe, self.catalog = recipe, catalog
@@ -175,7 +181,8 @@ class _Check:
                 )
 
     def chain(self) -> None:
-        """Record kinds from the sources through the transforms to the trainers."""
+        """Record kinds from the sources through the transforms to the trainers. Preferences pass the transforms by."""
+        given: list[str] = []
         kind = ""
         for path, entry in self.entries.items():
             produces, consumes = (getattr(entry.spec, name, "") for name in ("produces", "consumes"))
@@ -186,19 +193,40 @@ class _Check:
                         f"'{entry.name}' has prompts without answers; there is nothing to learn from",
                         "name it under data.prompts",
                     )
-                elif kind and produces != kind:
+                    continue
+                given.append(produces)
+                if produces == "preference":
+                    continue
+                if kind and produces != kind:
                     self.report((*path, "use"), f"'{entry.name}' gives {produces} records, the source before it {kind} records")
                 else:
                     kind = produces
-            elif path[:2] == ("data", "prompts") and produces not in ("prompt", "example"):
+            elif path[:2] in (("data", "prompts"), ("refine", "prompts")) and produces not in ("prompt", "example"):
                 self.report((*path, "use"), f"'{entry.name}' gives {produces} records, which are no prompts")
-            elif path[0] == "train" or path[:2] == ("data", "transforms"):
+            elif path[:2] == ("data", "transforms"):
                 if kind and consumes != kind:
                     self.report((*path, "use"), f"'{entry.name}' takes {consumes} records, but gets {kind} records")
-                elif path[0] != "train":
+                else:
                     kind = produces
+            elif path[0] == "train" and given and consumes != kind and not (consumes == "preference" and "preference" in given):
+                got = kind or "preference"
+                self.report(
+                    (*path, "use"), f"'{entry.name}' takes {consumes} records, but gets {got} records", _SOURCES_OF.get(consumes, "")
+                )
         if self.recipe.train and not self.recipe.data.sources:
             self.report(("train",), "there is nothing to train on", "name a source under data.sources")
+        self.refinement()
+
+    def refinement(self) -> None:
+        """What a round needs: critics and trainers of the right kind, and prompts for its gate."""
+        refine = self.recipe.refine
+        if refine is None:
+            return
+        if not self.recipe.data.prompts and not (self.recipe.data.sources and self.recipe.data.split.test > 0):
+            self.report(("refine",), "the gate has no prompts to decide on", "name a source under data.prompts")
+        control = self.entries.get(("refine", "control"))
+        if control is not None and getattr(control.spec, "consumes", "") != "example":
+            self.report(("refine", "control", "use"), f"'{control.name}' does not learn from answers alone", "use: sft")
 
     def evaluation(self) -> None:
         recipe = self.recipe

@@ -21,7 +21,7 @@ from agentft.contracts import DataContext, TrainJob
 from agentft.data.prepare import Step, prepare
 from agentft.events import Event, RoundGated, RunFailed, RunFinished, RunStarted, StageFinished, StageStarted
 from agentft.progress import Progress
-from agentft.records import Score
+from agentft.records import Preference, Score
 from agentft.runs import Outcome, Run, StageFile, StageResult, Store, code_digest, digest
 from agentft.session import Part, Session, versions
 
@@ -153,9 +153,11 @@ class Pipeline:
             "validation": self.data.file("validation.jsonl"),
             "model": self.session.model.digest,
         }
+        pairs = {name: self.data.path / f"pairs.{name}.jsonl" for name in ("train", "validation")}
+        inputs |= {f"pairs.{name}": self.data.file(path.name) for name, path in pairs.items() if path.is_file()}
 
         def build(out: Path) -> Outcome:
-            from agentft.data.jsonl import read_examples
+            from agentft.data.jsonl import iter_rows, read_examples
             from agentft.engine.models import load_tokenizer
             from agentft.render.conversation import Renderer
             from agentft.render.rows import render_rows
@@ -174,6 +176,12 @@ class Pipeline:
                     renderer, examples, out / f"{part}.jsonl", max_length=data.max_length, overflow=data.on_overflow, ctx=DataContext()
                 )
                 summary[part] = report.to_dict()
+            if pairs["train"].is_file():
+                from agentft.render.pairs import render_pairs
+
+                preferences = (Preference.from_dict(row) for row in iter_rows(pairs["train"]))
+                found = render_pairs(renderer, preferences, out / "pairs.jsonl", max_length=data.max_length, ctx=DataContext())
+                summary["pairs"] = found.to_dict()
             return Outcome(summary)
 
         parts = {
@@ -184,7 +192,9 @@ class Pipeline:
             "on_overflow": data.on_overflow,
         }
         result = self.stage("rows", parts, inputs, build)
-        self.progress.note(signal_text(result.summary["train"]))
+        for what in ("train", "pairs"):
+            if result.summary.get(what, {}).get("rows_in"):
+                self.progress.note(signal_text(result.summary[what]))
         return result
 
     @cached_property
@@ -196,22 +206,23 @@ class Pipeline:
         return last
 
     def _train(self, index: int, part: Part, before: StageResult | None) -> StageResult:
-        inputs: dict[str, StageResult | StageFile | str] = {
-            "rows": self.rows.file("train.jsonl"),
-            "validation": self.rows.file("validation.jsonl"),
-            "model": self.session.model.digest,
-        }
+        preference = getattr(part.entry.spec, "consumes", "") == "preference"
+        name = "pairs.jsonl" if preference else "train.jsonl"
+        inputs: dict[str, StageResult | StageFile | str] = {"rows": self.rows.file(name), "model": self.session.model.digest}
+        if not preference:
+            inputs["validation"] = self.rows.file("validation.jsonl")
         if before is not None:
             inputs["before"] = before
 
         def build(out: Path) -> Outcome:
             validation = self.rows.path / "validation.jsonl"
+            held = None if preference or not validation.stat().st_size else validation
             return self.trained_outcome(
                 part,
                 TrainJob(
                     model=arms.trained_model(self.session.model, before),
-                    rows=self.rows.path / "train.jsonl",
-                    validation=validation if validation.stat().st_size else None,
+                    rows=self.rows.path / name,
+                    validation=held,
                     out=out,
                     config=part.config,
                     seed=self.recipe.seed,

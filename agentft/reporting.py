@@ -40,7 +40,9 @@ def collect(pipeline: Pipeline) -> dict[str, Any]:
         "system_prompt": session.system_prompt,
         "system_prompt_tokens": pipeline.rows.summary["system_prompt_tokens"] if recipe.train else None,
         "data": dict(pipeline.data.summary) | {"lengths": _lengths(pipeline)},
-        "signal": [_signal(pipeline.rows, recipe.train[0].use)] if recipe.train else [],
+        "signal": [_signal(pipeline.rows, part) for part in ("train", "pairs") if pipeline.rows.summary.get(part, {}).get("rows_in")]
+        if recipe.train
+        else [],
         "training": _training(pipeline),
         "headline": headline(rows),
         "comparisons": [row for row in rows if not row["name"].startswith("persona-adherence/")],
@@ -94,9 +96,9 @@ def _lengths(pipeline: Pipeline) -> dict[str, list[int]]:
     return {"train": [len(row["input_ids"]) for row in read_rows(pipeline.rows.path / "train.jsonl")]}
 
 
-def _signal(rows: StageResult, method: str) -> dict[str, Any]:
-    signal = rows.summary["train"]
-    return {"stage": method, "rows": signal["rows_out"]} | {
+def _signal(rows: StageResult, part: str) -> dict[str, Any]:
+    signal = rows.summary[part]
+    return {"stage": {"train": "demonstrations", "pairs": "preference pairs"}[part], "rows": signal["rows_out"]} | {
         key: signal.get(key) for key in ("tokens", "supervised_tokens", "longest", "sample", "mode", "drops")
     }
 

@@ -82,6 +82,7 @@ def catalog(tmp_path):
             SourceSpec("talks", "Demonstrations", f"{here}run"),
             SourceSpec("questions", "Prompts", f"{here}run", produces="prompt"),
             SourceSpec("votes", "Preferences", f"{here}run", produces="preference"),
+            SourceSpec("tags", "Labels", f"{here}run", produces="label"),
             SourceSpec("fragile", "Options that fail", f"{here}run", f"{here}Fragile"),
             SourceSpec("nowhere", "Options that are not there", f"{here}run", f"{here}NoSuchModel"),
         ],
@@ -159,8 +160,8 @@ WRONG = {
     ),
     "two kinds of records": (
         "[demo/talks]",
-        "[demo/talks, demo/votes]",
-        "r.yaml:5:25: 'demo/votes' gives preference records, the source before it example records",
+        "[demo/talks, demo/tags]",
+        "r.yaml:5:25: 'demo/tags' gives label records, the source before it example records",
     ),
     "transform of other records": ("normalize", "demo/rank", "r.yaml:6:16: 'demo/rank' takes preference records, but gets example records"),
     "trainer of other records": (

@@ -14,6 +14,13 @@ def agentft_sources() -> list[SourceSpec]:
     return [
         SourceSpec("jsonl", "Conversations from JSON-lines files", f"{_SOURCES}:read_jsonl", f"{_SOURCES}:JsonlConfig"),
         SourceSpec("json", "Conversations from a JSON file (a list of rows)", f"{_SOURCES}:read_json", f"{_SOURCES}:JsonlConfig"),
+        SourceSpec(
+            "preferences",
+            "Preference pairs and thumbs: TRL, implicit prompt, HH transcripts, scores, KTO",
+            "agentft.data.preferences:read_preferences",
+            "agentft.data.preferences:PreferencesConfig",
+            produces="preference",
+        ),
         SourceSpec("csv", "Prompts or question-answer rows from a CSV or TSV file", f"{_SOURCES}:read_csv", f"{_SOURCES}:CsvConfig"),
     ]
 

@@ -9,6 +9,7 @@ COMMANDS = {
     "evaluate-critic": "Hold a judge model against human labels",
     "refine": "Improve an agent in rounds of feedback, behind a gate",
     "rounds": "List, show, promote and roll back rounds",
+    "pairs": "Show and export preference pairs",
     "annotate": "Rate, edit and comment on answers in the browser",
     "chat": "Talk to an agent in the terminal",
     "report": "Show or rebuild the report of a run",

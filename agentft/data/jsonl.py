@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -30,13 +31,13 @@ class BadRows:
 
 
 def iter_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Non-empty lines with their numbers from 1.
+    """Non-empty lines with their numbers from 1; a ``.gz`` file is unpacked on the way.
 
     Raises:
         DataError: the file is missing, a folder, or not UTF-8 (with the line).
     """
     try:
-        with path.open("rb") as stream:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             for number, raw in enumerate(stream, 1):
                 try:
                     line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -44,8 +45,8 @@ def iter_lines(path: Path) -> Iterator[tuple[int, str]]:
                     raise DataError(f"{path}:{number}: not UTF-8 at byte {error.start} (save the file as UTF-8)") from None
                 if line.strip():
                     yield number, line
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+    except (OSError, EOFError) as error:
+        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', '') or error}") from None
 
 
 def iter_json(path: Path, bad: BadRows) -> Iterator[tuple[int, Any]]:

@@ -11,10 +11,10 @@ from random import Random
 from typing import Any
 
 from agentft.contracts import DataContext
-from agentft.data.jsonl import write_examples
+from agentft.data.jsonl import write_examples, write_rows
 from agentft.data.split import PARTS, known_prompts, prompt_key, split
 from agentft.errors import DataError
-from agentft.records import Example
+from agentft.records import Example, Preference
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Step:
     """A source or transform ready to be called: ``run(ctx)`` or ``run(records, ctx)``."""
 
     name: str
-    run: Callable[..., Iterator[Example]]
+    run: Callable[..., Iterator[Any]]
     weight: float = 1.0
 
 
@@ -52,6 +52,8 @@ def prepare(
 ) -> Account:
     """Write ``train``, ``validation``, ``test`` and ``prompts`` (``.jsonl``) and ``account.json`` into ``out``.
 
+    Preferences go to ``pairs.train.jsonl`` and so on, where a source gives any; transforms are for demonstrations only.
+
     A prompt whose text is answered anywhere in the training or validation part is dropped and counted: an agent
     must not be examined on what it has seen.
 
@@ -59,26 +61,71 @@ def prepare(
         DataError: no row is left, or a source cannot be read.
     """
     account = Account()
-    rows = _learnable(_load(sources, account, ctx), account)
+    loaded = _load(sources, account, ctx)
+    preferences = _distinct([row for row in loaded if isinstance(row, Preference)], account)
+    rows = _learnable([row for row in loaded if isinstance(row, Example)], account)
     for step in transforms:
         fresh = replace(ctx, drops=Counter(), dropped=[])
         before = len(rows)
         rows = list(step.run(iter(rows), fresh))
         _book(account, step.name, before, len(rows), fresh)
-    if sources and not rows:
+    if sources and not rows and not preferences:
         raise DataError(f"no row is left to train on; {_story(account)}")
-    parts = split(rows, **split_options)
-    asked = _select_prompts(_load(prompts, account, ctx), parts, max_prompts, ctx.seed, account)
+    parts, pairs = _split(rows, preferences, split_options)
+    trained = [*parts["train"], *parts["validation"], *(one.prompt for part in ("train", "validation") for one in pairs[part])]
+    asked = _select_prompts(
+        [row for row in _load(prompts, account, ctx) if isinstance(row, Example)], trained, max_prompts, ctx.seed, account
+    )
     for part in PARTS:
         account.splits[part] = write_examples(out / f"{part}.jsonl", parts[part])
     account.splits["prompts"] = write_examples(out / "prompts.jsonl", asked)
+    if preferences:
+        for part in ("train", "validation"):
+            account.splits[f"pairs.{part}"] = write_rows(out / f"pairs.{part}.jsonl", (one.to_dict() for one in pairs[part]))
+        if pairs["test"]:
+            account.splits["pairs.test"] = write_rows(out / "pairs.test.jsonl", (one.to_dict() for one in pairs["test"]))
     account.files = sorted(set(ctx.files))
     (out / "account.json").write_text(json.dumps(account.to_dict(), ensure_ascii=False, indent=1), encoding="utf-8")
     return account
 
 
-def _load(steps: Sequence[Step], account: Account, ctx: DataContext) -> list[Example]:
-    result: list[Example] = []
+def _split(
+    rows: list[Example], preferences: list[Preference], options: Mapping[str, Any]
+) -> tuple[dict[str, list[Example]], dict[str, list[Preference]]]:
+    """Demonstrations and preferences divided together, so that no group is in two parts."""
+    by_id = {f"preference\x1f{one.id}": one for one in preferences}
+    stand_ins = [replace(one.prompt, id=key, group=one.group_key) for key, one in by_id.items()]
+    parts = split([*rows, *stand_ins], **options)
+    pairs = {part: [by_id[row.id] for row in found if row.id in by_id] for part, found in parts.items()}
+    return {part: [row for row in found if row.id not in by_id] for part, found in parts.items()}, pairs
+
+
+def _distinct(preferences: list[Preference], account: Account) -> list[Preference]:
+    """Each pair once; the same two answers the other way round contradict each other, and both go."""
+    ctx, kept = DataContext(), {}
+    places: dict[Any, str] = {}
+    against: set[str] = set()
+    for one in preferences:
+        sides = [side.content.strip() if side else None for side in (one.chosen, one.rejected)]
+        key = (prompt_key(one.prompt), *sides)
+        if key in places:
+            ctx.drop("duplicate preference", one.id)
+        elif (turned := places.get((key[0], *sides[::-1]))) is not None:
+            against.add(turned)
+            ctx.drop("preferred both ways", one.id)
+        else:
+            places[key] = one.id
+            kept[one.id] = one
+    for name in against:
+        ctx.drop("preferred both ways", name)
+        del kept[name]
+    if preferences:
+        _book(account, "preferences", len(preferences), len(kept), ctx)
+    return list(kept.values())
+
+
+def _load(steps: Sequence[Step], account: Account, ctx: DataContext) -> list[Example | Preference]:
+    result: list[Example | Preference] = []
     ids: Counter[str] = Counter()
     for index, step in enumerate(steps):
         fresh = replace(ctx, drops=Counter(), dropped=[])
@@ -90,11 +137,16 @@ def _load(steps: Sequence[Step], account: Account, ctx: DataContext) -> list[Exa
         for row in rows:
             ids[row.id] += 1
             # Two sources may use the same ids; a row must be found again by its id alone.
-            result.append(row if ids[row.id] == 1 else replace(row, id=f"{row.id}~{ids[row.id]}", group=row.group_key))
+            if ids[row.id] == 1:
+                result.append(row)
+            elif isinstance(row, Preference):
+                result.append(replace(row, id=f"{row.id}~{ids[row.id]}"))
+            else:
+                result.append(replace(row, id=f"{row.id}~{ids[row.id]}", group=row.group_key))
     return result
 
 
-def _weighted(rows: list[Example], step: Step, random: Random, ctx: DataContext) -> list[Example]:
+def _weighted(rows: list[Any], step: Step, random: Random, ctx: DataContext) -> list[Any]:
     whole, rest = int(step.weight), step.weight - int(step.weight)
     chosen = set(random.sample(range(len(rows)), round(rest * len(rows))))
     for index, row in enumerate(rows):
@@ -115,10 +167,8 @@ def _learnable(rows: list[Example], account: Account) -> list[Example]:
     return kept
 
 
-def _select_prompts(
-    asked: list[Example], parts: Mapping[str, list[Example]], limit: int | None, seed: int, account: Account
-) -> list[Example]:
-    seen = known_prompts([*parts["train"], *parts["validation"]])
+def _select_prompts(asked: list[Example], trained: Sequence[Example], limit: int | None, seed: int, account: Account) -> list[Example]:
+    seen = known_prompts(trained)
     ctx, kept, keys = DataContext(), [], set()
     for prompt in asked:
         key = prompt_key(prompt)

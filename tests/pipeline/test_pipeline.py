@@ -203,3 +203,23 @@ def test_killed_anywhere_the_same_command_gives_the_same_result(job):
     assert finished.manifest["status"] == "complete"
     assert outcome(job / "killed") == expected
     assert not list((job / "killed" / "stages").glob("*.partial"))
+
+
+def test_a_recipe_may_train_on_preferences_after_demonstrations(job):
+    pairs = [{"prompt": f"Where is shelf {n}?", "chosen": f"Please turn left at {n}.", "rejected": "No idea, go away."} for n in range(12)]
+    (job / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)), "utf-8")
+    recipe = (job / "recipe.yaml").read_text("utf-8")
+    recipe = recipe.replace("path: talks.jsonl}]", "path: talks.jsonl}, {use: preferences, path: pairs.jsonl}]")
+    recipe = recipe.replace(
+        "save_every: 2}\n", "save_every: 2}\n  - {use: dpo, strategy: {lora: {r: 4}}, batch_size: 4, learning_rate: 1e-3}\n"
+    )
+    (job / "recipe.yaml").write_text(recipe, "utf-8")
+    manifest = run(job)
+    stages = {stage["name"]: stage["summary"] for stage in manifest["stages"]}
+    assert stages["train-1"]["trainer"] == "dpo" and stages["rows"]["pairs"]["rows_out"] == stages["data"]["splits"]["pairs.train"]
+    report = json.loads((job / "runs" / manifest["id"] / "report.json").read_text("utf-8"))
+    assert [one["stage"] for one in report["signal"]] == ["demonstrations", "preference pairs"]
+    # Preferences alone are enough where nothing else is asked for.
+    alone = ["--set", "data.sources=[{use: preferences, path: pairs.jsonl}]", "--set", "train=[{use: dpo, batch_size: 4}]"]
+    again = run(job, *alone, "--set", "evaluate=[persona-adherence]")
+    assert [s["name"] for s in again["stages"] if s["name"].startswith("train")] == ["train-0"]

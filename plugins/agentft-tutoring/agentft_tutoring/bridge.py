@@ -27,7 +27,7 @@ from pydantic import Field
 from agentft.contracts import DataContext
 from agentft.data.files import load_json_list, paths
 from agentft.errors import DataError
-from agentft.records import Example, Message
+from agentft.records import Example, Message, Preference
 from agentft.validation import Listed, Model
 
 # The data set's six kinds of error; experts also wrote free text there, most often that there was no error.
@@ -50,31 +50,73 @@ def bridge(config: BridgeConfig, ctx: DataContext) -> Iterator[Example]:
     Raises:
         DataError: a file cannot be read, or no row is left.
     """
-    elsewhere = {_session(row) for file in config.without for path in paths(file, ctx) for row in load_json_list(path)}
-    given = config.path if isinstance(config.path, str) else list(config.path)
     seen: Counter[str] = Counter()
     kept = 0
+    for row, where in _rows(config, ctx):
+        try:
+            example = _example(row, config)
+        except DataError as error:
+            ctx.drop(str(error), where)
+            continue
+        seen[example.id] += 1
+        if config.answer == "novice" and seen[example.id] > 1:
+            ctx.drop("the same novice turn again, revised by another expert", where)
+        elif config.limit is not None and kept >= config.limit:
+            ctx.drop("over the limit", where)
+        else:
+            kept += 1
+            yield example if seen[example.id] == 1 else _renamed(example, seen[example.id])
+    if not kept:
+        raise DataError(f"{config.path}: no row of the BRIDGE data set is left ({dict(ctx.drops)})")
+
+
+class RevisionsConfig(Model):
+    """Options of the source ``bridge-revisions``."""
+
+    path: str | Listed[str] = Field(description="files of the data set, as for `bridge`")
+    without: Listed[str] = Field((), description="files whose sessions are left out, such as the test file when reading the others")
+    student: str = Field("there", description="what stands for a student's name")
+    limit: int | None = Field(None, gt=0, description="take only the first rows")
+
+
+def revisions(config: RevisionsConfig, ctx: DataContext) -> Iterator[Preference]:
+    """What the expert wrote over what the novice had said, where they differ: real human revisions.
+
+    Raises:
+        DataError: a file cannot be read, or no row is left.
+    """
+    options = BridgeConfig.model_validate({"path": config.path, "without": config.without, "student": config.student})
+    kept: Counter[str] = Counter()
+    for row, where in _rows(options, ctx):
+        try:
+            expert, novice = (_example(row, options.model_copy(update={"answer": who})) for who in ("expert", "novice"))
+        except DataError as error:
+            ctx.drop(str(error), where)
+            continue
+        chosen, rejected = expert.messages[-1], novice.messages[-1]
+        if chosen.content == rejected.content:
+            ctx.drop("the expert changed nothing", where)
+        elif config.limit is not None and kept.total() >= config.limit:
+            ctx.drop("over the limit", where)
+        else:
+            kept[expert.id] += 1
+            name = expert.id if kept[expert.id] == 1 else f"{expert.id}~{kept[expert.id]}"
+            prompt = Example(name, expert.messages[:-1], (), expert.group, expert.meta)
+            yield Preference(name, prompt, chosen, rejected, origin="human")
+    if not kept:
+        raise DataError(f"{config.path}: no row of the BRIDGE data set is left ({dict(ctx.drops)})")
+
+
+def _rows(config: BridgeConfig, ctx: DataContext) -> Iterator[tuple[Any, str]]:
+    """Rows of the files with their places, without the sessions that are kept apart."""
+    elsewhere = {_session(row) for file in config.without for path in paths(file, ctx) for row in load_json_list(path)}
+    given = config.path if isinstance(config.path, str) else list(config.path)
     for path in paths(given, ctx):
         for number, row in enumerate(load_json_list(path), 1):
-            where = f"{path}:{number}"
             if _session(row) in elsewhere:
-                ctx.drop("the session is in a file that is kept apart", where)
-                continue
-            try:
-                example = _example(row, config)
-            except DataError as error:
-                ctx.drop(str(error), where)
-                continue
-            seen[example.id] += 1
-            if config.answer == "novice" and seen[example.id] > 1:
-                ctx.drop("the same novice turn again, revised by another expert", where)
-            elif config.limit is not None and kept >= config.limit:
-                ctx.drop("over the limit", where)
+                ctx.drop("the session is in a file that is kept apart", f"{path}:{number}")
             else:
-                kept += 1
-                yield example if seen[example.id] == 1 else _renamed(example, seen[example.id])
-    if not kept:
-        raise DataError(f"{given}: no row of the BRIDGE data set is left ({dict(ctx.drops)})")
+                yield row, f"{path}:{number}"
 
 
 def _example(row: Any, config: BridgeConfig) -> Example:

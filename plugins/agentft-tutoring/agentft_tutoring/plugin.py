@@ -31,6 +31,13 @@ def agentft_sources() -> list[SourceSpec]:
             f"{_PACKAGE}.bridge:bridge",
             f"{_PACKAGE}.bridge:BridgeConfig",
         ),
+        SourceSpec(
+            "bridge-revisions",
+            "The BRIDGE data set as preferences: the expert's revision over the novice's turn",
+            f"{_PACKAGE}.bridge:revisions",
+            f"{_PACKAGE}.bridge:RevisionsConfig",
+            produces="preference",
+        ),
     ]
 
 

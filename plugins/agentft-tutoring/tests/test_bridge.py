@@ -141,3 +141,15 @@ def test_on_real_chats_experts_ask_more_and_tell_less_than_novices(shared_data, 
     assert expert["telling-ratio"] < novice["telling-ratio"] / 2
     for name, digits in (("question-ratio", 2), ("question-ratio/last", 2), ("telling-ratio", 3)):
         assert f"| `{name}` | {expert[name]:.{digits}f} | {novice[name]:.{digits}f} |" in readme
+
+
+def test_revisions_are_preferences_of_the_expert_over_the_novice(shared_data, catalog):
+    ctx = DataContext()
+    entry = catalog.get("source", "tutoring/bridge-revisions")
+    config = catalog.config_model(entry).model_validate(
+        {"path": str(shared_data / "bridge" / "train.json"), "without": [str(shared_data / "bridge" / "test.json")]}
+    )
+    found = list(catalog.target(entry)(config, ctx))
+    assert len(found) + sum(ctx.drops.values()) == 419 and ctx.drops["the session is in a file that is kept apart"] == 133
+    assert all(one.origin == "human" and one.chosen != one.rejected and one.prompt.messages[-1].role == "user" for one in found)
+    assert len({one.id for one in found}) == len(found) > 250

@@ -1,0 +1,126 @@
+"""``agentft pairs``: look at preference pairs, and export them in TRL's form."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agentft.cli.common import echo_json, json_option, make_store, runs_option
+
+if TYPE_CHECKING:
+    from agentft.records import Preference
+
+
+@click.group("pairs")
+def command() -> None:
+    """Show and export preference pairs of a run, or of a file."""
+
+
+@command.command("show")
+@click.argument("source")
+@click.option("--round", "number", type=click.IntRange(min=1), help="Of which round; default: the latest.")
+@click.option("--limit", default=10, show_default=True, type=click.IntRange(1), help="How many.")
+@runs_option
+@json_option
+def show(source: str, number: int | None, limit: int, runs: str, as_json: bool) -> None:
+    """Pairs of SOURCE, a run (id, folder, recipe name) or a JSON-lines file, with the words marked that differ."""
+    pairs = find_pairs(source, number, runs)
+    if as_json:
+        echo_json([one.to_dict() for one in pairs[:limit]])
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    from agentft.report.difference import marked
+
+    console = Console(highlight=False)
+    counts = Counter(one.origin for one in pairs)
+    console.print(f"{len(pairs)} pairs: " + ", ".join(f"{count} {origin}" for origin, count in counts.most_common()))
+    for one in pairs[:limit]:
+        console.print(f"\n[bold]{_escape(one.prompt.last_user)}[/]  [dim]{one.origin}{_margin(one)}[/]")
+        left, right = (side.content if side else "" for side in (one.rejected, one.chosen))
+        for sign, colour, pieces in (("-", "red", marked(left, right)[0]), ("+", "green", marked(left, right)[1])):
+            line = Text(f"{sign} ", colour)
+            for text, differs in pieces:
+                line.append(text, f"bold {colour}" if differs else "")
+            console.print(line)
+
+
+@command.command("export")
+@click.argument("source")
+@click.option("--to", "out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="JSON-lines file to write.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["trl", "kto"]),
+    default="trl",
+    show_default=True,
+    help="TRL's pairs, or single answers with labels.",
+)
+@click.option("--round", "number", type=click.IntRange(min=1), help="Of which round; default: the latest.")
+@runs_option
+@json_option
+def export(source: str, out: Path, form: str, number: int | None, runs: str, as_json: bool) -> None:
+    """Write the pairs of SOURCE in the form that TRL's DPOTrainer (or KTOTrainer) reads."""
+    from agentft.data.pair_export import kto_rows, trl_row
+
+    pairs = find_pairs(source, number, runs)
+    usable = pairs if form == "kto" else [one for one in pairs if one.paired]
+    rows = [row for one in usable for row in (kto_rows(one) if form == "kto" else [trl_row(one)])]
+    temporary = out.with_name(f".{out.name}.tmp")
+    temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    temporary.replace(out)
+    left = len(pairs) - len(usable)
+    if as_json:
+        echo_json({"rows": len(rows), "pairs": len(usable), "left_out": left, "file": str(out)})
+    else:
+        click.echo(f"{len(rows)} rows in {out}" + (f"; {left} thumbs without a partner left out (--format kto has them)" if left else ""))
+
+
+def find_pairs(source: str, number: int | None, runs: str) -> list[Preference]:
+    """Preferences of a file, or of a run: those of a round, else those of its data.
+
+    Raises:
+        UserError: there are none.
+    """
+    from agentft.data.jsonl import iter_rows
+    from agentft.errors import UserError
+    from agentft.lineage import Lineage
+    from agentft.records import Preference
+
+    if Path(source).is_file():
+        path = Path(source)
+    else:
+        store = make_store(runs)
+        manifest = store.manifest(source)
+        stages: dict[str, Any] = {stage["name"]: store.stages / stage["folder"] for stage in manifest["stages"]}
+        for row in Lineage(store.root / manifest["id"]).rounds:
+            stages |= {name: store.stages / folder for name, folder in row["stages"].items()}
+        of_rounds = sorted(
+            (int(name.split("-")[1]), path) for name, path in stages.items() if name.startswith("round-") and name.endswith("-pairs")
+        )
+        if number is not None:
+            of_rounds = [one for one in of_rounds if one[0] == number]
+        if of_rounds:
+            path = of_rounds[-1][1] / "pairs.jsonl"
+        elif number is not None:
+            raise UserError(f"run {manifest['id']} has no pairs of round {number}")
+        else:
+            path = stages.get("data", Path()) / "pairs.train.jsonl"
+            if not path.is_file():
+                raise UserError(f"run {manifest['id']} has no pairs; `agentft refine` makes some, or name a source of preferences")
+    return [Preference.from_dict(row) for row in iter_rows(path)]
+
+
+def _margin(one: Preference) -> str:
+    return "" if one.margin != one.margin else f", margin {one.margin:g}"
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
