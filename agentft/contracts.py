@@ -132,7 +132,10 @@ class CriticContext:
         template: name (``critique``, ``refine``, ``judge_pair``) -> Jinja source, in the persona's language, or what the
             persona's plugin puts in its place.
         open_model: a model or server reference (see :class:`agentft.recipe.ModelUse`) -> a backend without persona.
+        system: the persona's system prompt.
         human: store of the annotation page, if there is one.
+        reward: folder of the recipe's own reward model, if it trains one.
+        resolve_model: model reference -> local folder.
         device: overrides of the device profile.
         progress: called as ``progress(done, total)``.
     """
@@ -140,7 +143,10 @@ class CriticContext:
     persona: Persona
     language: str
     seed: int = 0
+    system: str = ""
     human: Path | None = None
+    reward: Path | None = None
+    resolve_model: Callable[[str], ModelRef] | None = None
     base: Path = Path(".")
     template: Callable[[str], str] | None = None
     open_model: Callable[[Any], Backend] | None = None

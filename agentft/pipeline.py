@@ -109,7 +109,7 @@ class Pipeline:
     def agents(self) -> list[Arm]:
         """What is compared: the base model and, if anything was trained, the tuned one; both with the persona's prompt."""
         base = Arm("base", self.session)
-        return [base, Arm("tuned", self.session, self.trained)] if self.recipe.train else [base]
+        return [base, Arm("tuned", self.session, self.trained)] if self.trained else [base]
 
     # Stages
 
@@ -199,11 +199,24 @@ class Pipeline:
 
     @cached_property
     def trained(self) -> StageResult | None:
-        """The last training stage, or None if the recipe trains nothing."""
-        last: StageResult | None = None
+        """The last stage that trained the agent, or None if the recipe trains none."""
+        return self._stages_of_training[0]
+
+    @cached_property
+    def reward(self) -> StageResult | None:
+        """The last stage that trained a reward model, or None."""
+        return self._stages_of_training[1]
+
+    @cached_property
+    def _stages_of_training(self) -> tuple[StageResult | None, StageResult | None]:
+        agent: StageResult | None = None
+        reward: StageResult | None = None
         for index, part in enumerate(self._parts("trainer", self.recipe.train)):
-            last = self._train(index, part, last)
-        return last
+            if getattr(part.entry.spec, "produces", "") == "reward":
+                reward = self._train(index, part, None)
+            else:
+                agent = self._train(index, part, agent)
+        return agent, reward
 
     def _train(self, index: int, part: Part, before: StageResult | None) -> StageResult:
         preference = getattr(part.entry.spec, "consumes", "") == "preference"
@@ -346,7 +359,7 @@ class Pipeline:
 
         inputs: dict[str, Any] = {"data": self.data, "comparison": self.comparison}
         if self.recipe.train:
-            inputs |= {"rows": self.rows, "trained": self.trained}
+            inputs |= {"rows": self.rows} | {f"trained-{n}": one for n, one in enumerate(self._stages_of_training) if one}
 
         def build(out: Path) -> Outcome:
             from agentft.report import render_report

@@ -346,7 +346,9 @@ class Round:
             "human": self.lock.summary["human_digest"],
             "seed": self.recipe.seed,
         }
-        inputs = {"answers": answers.file("answers.jsonl"), "prompts": self.lock.file("prompts.jsonl")}
+        inputs: dict[str, Any] = {"answers": answers.file("answers.jsonl"), "prompts": self.lock.file("prompts.jsonl")}
+        if self.pipeline.reward is not None and any(part.name == "reward-model" for part in self.critics):
+            inputs["reward"] = self.pipeline.reward
         return self._stage(name, parts, inputs, lambda out: round_steps.criticise(self, answers.path, out))
 
     def _generation(self, options: Mapping[str, Any]) -> dict[str, Any]:

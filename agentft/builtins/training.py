@@ -19,6 +19,21 @@ def agentft_trainers() -> list[TrainerSpec]:
             "agentft.train.dpo:DPOConfig",
             consumes="preference",
         ),
+        TrainerSpec(
+            "kto",
+            "Single answers with a thumb up or down, or pairs taken apart",
+            "agentft.train.kto:train",
+            "agentft.train.kto:KTOConfig",
+            consumes="preference",
+        ),
+        TrainerSpec(
+            "reward",
+            "A reward model on preference pairs, for the critic reward-model",
+            "agentft.train.reward:train",
+            "agentft.train.reward:RewardConfig",
+            consumes="preference",
+            produces="reward",
+        ),
     ]
 
 

@@ -6,14 +6,35 @@ import hashlib
 import json
 import shutil
 import zipfile
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agentft.contracts import TrainJob, TrainResult
 from agentft.engine.digest import write_json
 
+if TYPE_CHECKING:
+    from agentft.engine.profile import Profile
+
 # Besides the weights; there is one rng_state per process. transformers writes trainer_state.json last.
 _STATES = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")
+
+
+def finished(job: TrainJob, train: Callable[[TrainJob, Profile], TrainResult]) -> TrainResult:
+    """The result of ``train(job, profile)``, or of an earlier try that came to its end; checkpoints are removed then."""
+    from agentft.engine.profile import Profile
+    from agentft.engine.quiet import quiet_libraries
+
+    result = claim(job)
+    if result is None:
+        profile = Profile.from_dict(job.device)
+        profile.apply()
+        with quiet_libraries():
+            result = train(job, profile)
+        remember(job, result)
+    shutil.rmtree(job.out / "checkpoints", ignore_errors=True)
+    return result
 
 
 def claim(job: TrainJob) -> TrainResult | None:

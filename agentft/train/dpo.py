@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from agentft.contracts import TrainJob, TrainResult
+from agentft.train.checkpoints import finished
 from agentft.train.options import OURS, LoopOptions, check_extra
 from agentft.validation import Listed
 
@@ -112,19 +112,7 @@ def train(job: TrainJob) -> TrainResult:
     Raises:
         TrainingError: no pairs, a loss or gradient that is not finite, not enough memory, or options that contradict each other.
     """
-    from agentft.engine.profile import Profile
-    from agentft.engine.quiet import quiet_libraries
-    from agentft.train.checkpoints import claim, remember
-
-    result = claim(job)
-    if result is None:
-        profile = Profile.from_dict(job.device)
-        profile.apply()
-        with quiet_libraries():
-            result = _train(job, profile)
-        remember(job, result)
-    shutil.rmtree(job.out / "checkpoints", ignore_errors=True)
-    return result
+    return finished(job, _train)
 
 
 def _train(job: TrainJob, profile: Profile) -> TrainResult:
@@ -159,7 +147,7 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
     arguments = arguments_for("DPOConfig", job, profile, len(rows.ids), False, further)
     lora = config.strategy.lora
     share = profile.share_prefix and not arguments.gradient_checkpointing and not (lora and lora.dropout)
-    reference_logps(job, profile, arguments, rows, share)
+    dataset = reference_logps(job, profile, arguments, rows, share)
     monitor = Monitor(log, job.progress, check_gradient=not arguments.fp16, further=LOGGED)
     model, peft_config, weights = load_bare(job, profile)
     trainer = PairTrainer(
@@ -170,7 +158,7 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
         cast=profile.train_dtype != "float32",
         model=model,
         args=arguments,
-        train_dataset=rows.dataset,
+        train_dataset=dataset,
         processing_class=load_tokenizer(job.model),
         peft_config=peft_config,
         callbacks=[monitor],

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,14 +10,12 @@ from trl import DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from agentft.contracts import TrainJob
-from agentft.engine.score import token_losses
 from agentft.train.loop import EpochOrder, Watched
+from agentft.train.reference import Shared, stored_logps, to_device
 
 if TYPE_CHECKING:
     from agentft.engine.profile import Profile
     from agentft.train.rows import Rows
-
-REFERENCE = "reference.jsonl"
 
 
 class Collator(DataCollatorForPreference):
@@ -28,23 +23,6 @@ class Collator(DataCollatorForPreference):
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         return {**super().torch_call(examples), "row": torch.tensor([example["row"] for example in examples])}
-
-
-class Shared:
-    """Stands in for the model in TRL's loss: the same log-probabilities, from :func:`~agentft.engine.score.token_losses`.
-
-    What TRL only logs (entropy, mean logits, top-1 hits) is zero: it would need logits of every position.
-    """
-
-    def __init__(self, model: Any, share_prefix: bool):
-        self.model, self.share_prefix = model, share_prefix
-
-    def __call__(self, *, input_ids: Any, attention_mask: Any, labels: Any, **_: Any) -> Any:
-        losses, _ = token_losses(self.model, input_ids, attention_mask, labels, share_prefix=self.share_prefix)
-        where = labels[:, 1:] != -100
-        log_probs = torch.zeros(where.shape, dtype=losses.dtype, device=losses.device).masked_scatter(where, -losses)
-        nothing = torch.zeros_like(log_probs)
-        return SimpleNamespace(log_probs=log_probs, entropy=nothing, mean_logits=nothing, is_top1=where & False)
 
 
 class PairTrainer(Watched, DPOTrainer):
@@ -64,17 +42,10 @@ class PairTrainer(Watched, DPOTrainer):
         cast: bool,
         **kwargs: Any,
     ):
-        from peft import set_peft_model_state_dict
-        from peft.tuners.lora import LoraLayer
-
         self.watch(order, ids)
         self._share = share_prefix
         super().__init__(data_collator=Collator(pad_token_id=kwargs["processing_class"].pad_token_id), **kwargs)
-        if weights is not None:
-            set_peft_model_state_dict(self.model, dict(weights))
-        for module in self.model.modules():
-            if isinstance(module, LoraLayer) and cast:  # PEFT would turn its input to float32, and autocast turn it back
-                module.cast_input_dtype_enabled = False
+        put_adapter(self.model, weights, cast)
         # WPO weights need the logits; with several processes gradients are averaged by a wrapper around one forward pass.
         self._ours = not self.use_weighting and not self.aux_loss_enabled and self.accelerator.num_processes == 1
 
@@ -92,53 +63,39 @@ class PairTrainer(Watched, DPOTrainer):
         return result
 
 
-def reference_logps(job: TrainJob, profile: Profile, arguments: Any, rows: Rows, share_prefix: bool) -> None:
-    """Add ``ref_chosen_logps`` and ``ref_rejected_logps`` to the rows: sums of log-probabilities under the reference.
+def put_adapter(model: Any, weights: Mapping[str, Any] | None, cast: bool) -> None:
+    """Load the weights of an earlier adapter into the fresh one that TRL made; ``cast``: autocast decides about dtypes."""
+    from peft import set_peft_model_state_dict
+    from peft.tuners.lora import LoraLayer
 
-    Computed with the very code and precision of training, once, and kept in ``out/reference.jsonl`` for a resumed try.
-    """
+    if weights is not None:
+        set_peft_model_state_dict(model, dict(weights))
+    for module in model.modules():
+        if isinstance(module, LoraLayer) and cast:  # PEFT would turn its input to float32, and autocast turn it back
+            module.cast_input_dtype_enabled = False
+
+
+def reference_logps(job: TrainJob, profile: Profile, arguments: Any, rows: Rows, share_prefix: bool) -> Any:
+    """The rows' dataset with ``ref_chosen_logps`` and ``ref_rejected_logps``: sums of log-probabilities under the reference."""
     import pyarrow as pa
     from datasets import Dataset, concatenate_datasets
 
-    file = job.out / REFERENCE
-    known: dict[str, list[float]] = {}
-    if file.is_file():
-        known = {row["id"]: row["logps"] for row in map(json.loads, file.read_text(encoding="utf-8").splitlines())}
-    if set(known) != set(rows.ids):
-        known = _computed(job, profile, arguments, rows, share_prefix)
-        temporary = file.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps({"id": key, "logps": known[key]}) + "\n" for key in rows.ids), encoding="utf-8")
-        temporary.replace(file)
-    columns = {
-        name: pa.array([known[key][side] for key in rows.ids]) for side, name in enumerate(("ref_chosen_logps", "ref_rejected_logps"))
-    }
-    object.__setattr__(rows, "dataset", concatenate_datasets([rows.dataset, Dataset(pa.table(columns))], axis=1))
-
-
-def _computed(job: TrainJob, profile: Profile, arguments: Any, rows: Rows, share_prefix: bool) -> dict[str, list[float]]:
-    from agentft.engine.models import load_model
-
-    dtype = profile.train_dtype if job.config.strategy.lora else "float32"
-    adapter = job.reference or job.adapter
-    model = load_model(job.model, replace(profile, decode_dtype=dtype), adapter=adapter)
-    source = Shared(model, share_prefix)
     collator = Collator(pad_token_id=job.pad_token_id)
+
+    def compute(source: Shared, batch: Sequence[int]) -> list[tuple[float, float]]:
+        inputs = to_device(collator([rows.dataset[index] for index in batch]), profile.device)
+        labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
+        log_probs = source(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], labels=labels).log_probs
+        sums = _sums(log_probs, inputs["completion_mask"][:, 1:], arguments.ld_alpha).tolist()
+        return list(zip(sums[: len(batch)], sums[len(batch) :], strict=True))
+
+    size = arguments.per_device_train_batch_size
     order = sorted(range(len(rows.ids)), key=lambda index: rows.lengths[index])
-    size, found = arguments.per_device_train_batch_size, dict[str, list[float]]()
-    mixed = profile.train_dtype if profile.train_dtype != "float32" else None
-    for start in range(0, len(order), size):
-        chosen = order[start : start + size]
-        batch = {key: value.to(profile.device) for key, value in collator([rows.dataset[index] for index in chosen]).items()}
-        labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
-        device = profile.device.split(":")[0]
-        with torch.no_grad(), torch.autocast(device, dtype=getattr(torch, mixed) if mixed else None, enabled=bool(mixed)):
-            log_probs = source(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels).log_probs
-        sums = _sums(log_probs, batch["completion_mask"][:, 1:], arguments.ld_alpha)
-        for place, index in enumerate(chosen):
-            found[rows.ids[index]] = [float(sums[place]), float(sums[len(chosen) + place])]
-        if job.progress is not None:
-            job.progress(min(start + size, len(order)), len(order), {})
-    return found
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    known = stored_logps(job, profile, rows.ids, batches, compute, share_prefix=share_prefix)
+    names = ("ref_chosen_logps", "ref_rejected_logps")
+    columns = {name: pa.array([known[key][side] for key in rows.ids]) for side, name in enumerate(names)}
+    return concatenate_datasets([rows.dataset, Dataset(pa.table(columns))], axis=1)
 
 
 def _sums(log_probs: Any, mask: Any, ld_alpha: float | None) -> Any:

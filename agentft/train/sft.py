@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from pydantic import model_validator
 
 from agentft.contracts import TrainJob, TrainResult
 from agentft.errors import TrainingError
+from agentft.train.checkpoints import finished
 from agentft.train.options import OURS, LoopOptions, check_extra
 
 if TYPE_CHECKING:
@@ -45,19 +45,7 @@ def train(job: TrainJob) -> TrainResult:
         TrainingError: nothing to learn from, a loss or gradient that is not finite, not enough memory, or options that
             contradict each other.
     """
-    from agentft.engine.profile import Profile
-    from agentft.engine.quiet import quiet_libraries
-    from agentft.train.checkpoints import claim, remember
-
-    result = claim(job)
-    if result is None:
-        profile = Profile.from_dict(job.device)
-        profile.apply()
-        with quiet_libraries():
-            result = _train(job, profile)
-        remember(job, result)
-    shutil.rmtree(job.out / "checkpoints", ignore_errors=True)
-    return result
+    return finished(job, _train)
 
 
 def _train(job: TrainJob, profile: Profile) -> TrainResult:

@@ -96,7 +96,7 @@ def test_loss_and_gradient_are_trls(tmp_path, tiny_ref, cpu, loss):
     loss_theirs.backward()
 
     args = arguments_for("DPOConfig", task, cpu, 12, False, fields | {"precompute_ref_log_probs": True})
-    reference_logps(task, cpu, args, rows, True)
+    dataset = reference_logps(task, cpu, args, rows, True)
     ours = PairTrainer(
         order=EpochOrder(rows.lengths, 4, 0),
         ids=rows.ids,
@@ -105,11 +105,11 @@ def test_loss_and_gradient_are_trls(tmp_path, tiny_ref, cpu, loss):
         cast=False,
         model=model(),
         args=args,
-        train_dataset=rows.dataset,
+        train_dataset=dataset,
         processing_class=tokenizer,
         peft_config=lora,
     )
-    inputs = Collator(pad_token_id=2)([rows.dataset[i] for i in range(6)])
+    inputs = Collator(pad_token_id=2)([dataset[i] for i in range(6)])
     loss_ours = ours.compute_loss(ours.model, inputs)
     loss_ours.backward()
     assert float(loss_ours) == pytest.approx(float(loss_theirs), rel=1e-5)

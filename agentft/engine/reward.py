@@ -1,0 +1,116 @@
+"""A reward model: a language model with one output, that scores a finished conversation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from agentft.components import ModelRef
+from agentft.errors import DataError
+from agentft.records import Example
+
+CARD = "reward.json"  # beside the weights: which model they were trained on
+
+
+class RewardModel:
+    """A trained reward model, ready to score.
+
+    Args:
+        model: with one output per conversation, in evaluation mode.
+        renderer: puts the persona in front, as in training.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, renderer: Any, profile: Any):
+        self.model, self.tokenizer, self.renderer, self.profile = model, tokenizer, renderer, profile
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | str,
+        *,
+        resolve: Callable[[str], ModelRef],
+        system: str = "",
+        device: Mapping[str, Any] | None = None,
+    ) -> RewardModel:
+        """Load what ``use: reward`` left behind.
+
+        Args:
+            path: folder of the training stage, or of the adapter or model inside of it.
+            resolve: model reference -> folder, for an adapter.
+
+        Raises:
+            DataError: there is no reward model, or the model that it was trained on is another one now.
+        """
+        import torch
+        from transformers import AutoModelForSequenceClassification
+
+        from agentft.engine.models import load_tokenizer
+        from agentft.engine.profile import detect
+        from agentft.engine.quiet import quiet_libraries
+        from agentft.render.conversation import Renderer
+
+        folder = next((one for one in (Path(path), Path(path) / "adapter", Path(path) / "model") if (one / CARD).is_file()), None)
+        if folder is None:
+            raise DataError(f"reward model: {path} has no {CARD}; train one with `use: reward`")
+        card = json.loads((folder / CARD).read_text("utf-8"))
+        base = resolve(card["model"])
+        if base.digest != card["digest"]:
+            raise DataError(f"reward model: it was trained on another '{card['model']}' than the one on this machine; train it again")
+        adapter = (folder / "adapter_config.json").is_file()
+        profile = detect(device)
+        profile.apply()
+        with quiet_libraries():
+            model: Any = AutoModelForSequenceClassification.from_pretrained(
+                base.path if adapter else folder,
+                num_labels=1,
+                dtype=getattr(torch, profile.decode_dtype),
+                trust_remote_code=False,
+                use_safetensors=True,
+                local_files_only=True,
+            )
+            if adapter:
+                from peft import PeftModel
+
+                model = PeftModel.from_pretrained(model, str(folder))
+        tokenizer = load_tokenizer(base)
+        model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+        return cls(model.eval().to(profile.device), tokenizer, Renderer(tokenizer, system), profile)
+
+    def score(self, examples: Sequence[Example], on_batch: Callable[[int], None] | None = None) -> list[float]:
+        """One number per finished conversation (it ends with the assistant), in the order given; higher is better.
+
+        Raises:
+            DataError: a conversation cannot be rendered.
+        """
+        import torch
+
+        from agentft.engine.score import pad
+
+        rows = [self.renderer.training(example)[-1].input_ids for example in examples]
+        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+        found = [0.0] * len(rows)
+        for start in range(0, len(order), self.profile.score_batch):
+            batch = order[start : start + self.profile.score_batch]
+            ids = pad([rows[index] for index in batch], self.tokenizer.pad_token_id).to(self.model.device)
+            mask = pad([[1] * len(rows[index]) for index in batch], 0).to(self.model.device)
+            with torch.inference_mode():
+                scores = last_scores(self.model, ids, mask)
+            for index, value in zip(batch, scores.tolist(), strict=True):
+                found[index] = float(value)
+            if on_batch is not None:
+                on_batch(len(batch))
+        return found
+
+
+def last_scores(model: Any, input_ids: Any, attention_mask: Any) -> Any:
+    """The output at the last real token of each row, (B,). Not left to the model: with pad == eos it looks for the wrong end."""
+    import torch
+
+    body = getattr(model, "base_model", model)
+    inner = getattr(body, "model", body) if hasattr(model, "peft_config") else model
+    hidden = getattr(inner, inner.base_model_prefix)(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
+    last = attention_mask.sum(1) - 1
+    rows = torch.arange(len(input_ids), device=input_ids.device)
+    return inner.score(hidden[rows, last]).squeeze(-1)

@@ -1,0 +1,86 @@
+"""TRL's RewardTrainer with our rows, and the head on a base model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from trl import RewardTrainer
+
+from agentft.contracts import TrainJob
+from agentft.engine.reward import last_scores
+from agentft.engine.score import pad
+from agentft.train.loop import EpochOrder, Watched
+
+if TYPE_CHECKING:
+    from agentft.engine.profile import Profile
+
+
+class Collator:
+    """Pairs -> ``input_ids`` and ``attention_mask`` of shape (2B, longest), chosen first, and ``row`` (B,)."""
+
+    def __init__(self, pad_token_id: int):
+        self.pad_token_id = pad_token_id
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        ids = [row["prompt_ids"] + row[f"{side}_ids"] for side in ("chosen", "rejected") for row in rows]
+        mask = pad([[1] * len(row) for row in ids], 0)
+        return {"input_ids": pad(ids, self.pad_token_id), "attention_mask": mask, "row": torch.tensor([row["row"] for row in rows])}
+
+
+class ScoreTrainer(Watched, RewardTrainer):
+    """RewardTrainer on rows that are tokenised already; the loss is the parent's.
+
+    The score is read at the last real token, found by the mask: with pad == eos a model would look for it in the wrong place.
+    """
+
+    def __init__(self, *, order: EpochOrder, ids: Sequence[str], **kwargs: Any):
+        self.watch(order, ids)
+        super().__init__(data_collator=Collator(kwargs["processing_class"].pad_token_id), **kwargs)
+
+    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+        return dataset
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+        rows, tokens = inputs.pop("row").tolist(), int(inputs["attention_mask"].sum())
+
+        def scored(*, input_ids: Any, attention_mask: Any, **_: Any) -> Any:
+            return SimpleNamespace(logits=last_scores(model, input_ids, attention_mask)[:, None].float())
+
+        result = super().compute_loss(scored, inputs, return_outputs, num_items_in_batch)
+        self.account(rows, tokens, result[0] if return_outputs else result)
+        return result
+
+
+def head_on(job: TrainJob, profile: Profile) -> tuple[Any, Any]:
+    """The base model with a fresh head of one output, and the configuration of its adapter (None with ``full``)."""
+    from transformers import AutoModelForSequenceClassification, set_seed
+
+    lora = job.config.strategy.lora
+    set_seed(job.seed)  # the head is drawn
+    model: Any = AutoModelForSequenceClassification.from_pretrained(
+        job.model.path,
+        num_labels=1,
+        dtype=getattr(torch, profile.train_dtype if lora else "float32"),
+        attn_implementation=profile.attention,
+        trust_remote_code=False,
+        use_safetensors=True,
+        local_files_only=True,
+    )
+    model.config.get_text_config().pad_token_id = job.pad_token_id
+    if lora is None:
+        return model, None
+    from peft import LoraConfig
+
+    modules = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    return model, LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=modules,
+        bias="none",
+        task_type="SEQ_CLS",
+        modules_to_save=["score"],
+    )
