@@ -53,14 +53,14 @@ def _round(pipeline: Pipeline, row: Mapping[str, Any]) -> dict[str, Any]:
         "conditions": conditions,
         "flow": _flow(summaries),
         "drops": _drops(summaries),
-        "training": _training(of_round, summaries),
+        "training": _training(row, of_round, summaries),
         "pairs": _pairs(pipeline, of_round.get("pairs"), of_round),
         "moved": _moved(
             pipeline, scores.get(champion, {}), scores.get(candidate, {}), pool, texts.get(champion, {}), texts.get(candidate, {})
         ),
         "tokens": _tokens(of_round.get("explain")),
         "feedback": _feedback(pipeline, of_round),
-        "critics": _critics(summaries),
+        "critics": _critics(summaries, conditions),
     }
 
 
@@ -116,7 +116,7 @@ def _drops(summaries: Mapping[str, Any]) -> dict[str, int]:
     return found | {f"pair: {reason}": count for reason, count in rows.items()}
 
 
-def _training(of_round: Mapping[str, Path], summaries: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _training(row: Mapping[str, Any], of_round: Mapping[str, Path], summaries: Mapping[str, Any]) -> list[dict[str, Any]]:
     from agentft.train.words import preference_words
 
     found = []
@@ -126,7 +126,12 @@ def _training(of_round: Mapping[str, Path], summaries: Mapping[str, Any]) -> lis
         log = of_round[arm] / "metrics.jsonl"
         metrics = summaries[arm]["metrics"]
         words = preference_words(metrics) if "margin" in metrics else []
-        found.append({"arm": arm, "metrics": metrics, "words": words, "curve": list(iter_rows(log)) if log.is_file() else []})
+        beta = (row["options"]["train"].get("beta") or 0.1) if arm == "candidate" else 0.1
+        curve = [
+            line | ({"drift": line["reward_chosen"] / beta} if "reward_chosen" in line else {})
+            for line in (iter_rows(log) if log.is_file() else ())
+        ]
+        found.append({"arm": arm, "metrics": metrics, "words": words, "curve": curve})
     return found
 
 
@@ -233,10 +238,12 @@ def _feedback(pipeline: Pipeline, of_round: Mapping[str, Path]) -> list[dict[str
     ]
 
 
-def _critics(summaries: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _critics(summaries: Mapping[str, Any], conditions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What each critic did, and for those of the gate whether people have found it good enough."""
+    checked = {one["name"].removeprefix("critic "): one["outcome"] == "pass" for one in conditions if one["kind"] == "critic"}
     found = []
     for name, one in summaries.get("feedback", {}).get("critics", {}).items():
         errors = "; ".join(f"{count} x {reason}" for reason, count in one["errors"].items())
         text = f"judged {one['judged']} answers, left {one['unscored']} items open" + (f"; failed: {errors}" if errors else "")
-        found.append({"name": name, "calibrated": None, "text": text})
+        found.append({"name": name, "calibrated": checked.get(name), "text": text})
     return found

@@ -13,11 +13,21 @@ All three take the same JSON-plain mapping. Every part may be absent, null or em
 - ``comparisons``, ``items``: records of :class:`agentft.evaluate.compare.Comparison`; ``items`` are those of the checklist
 - ``headline``: names of the comparisons that decide
 - ``samples``: ``id, prompt`` (messages), ``reference, base, tuned``; answers: ``text, finish, error, verdicts, scores``
-- ``rounds``: one entry a round: ``round, state, sentence, primary, promoted``; ``arms`` (``name`` champion / candidate / control,
-  ``label``, ``values``: score -> ``value, ci, unit``); ``conditions`` (of the gate: ``name, kind, outcome, text``); ``flow`` (``name,
-  count``); ``drops``; ``training`` (``arm, words, curve``); ``pairs`` (``prompt, rejected, chosen, origin, critique, mended``); ``moved``
-  (checklist items: ``item, text, severity, before, after, count_fixed, count_broken``, and ``fixed, broken`` with ``prompt, before,
-  after``); ``tokens`` (``prompt, pieces``: text and log-prob under the candidate minus under the base model); ``feedback``, ``critics``
+- ``rounds``: one entry a round, the earliest first; each with
+
+  - ``round`` (number), ``state`` (``promoted``, ``rejected`` or ``inconclusive``), ``promoted`` (name of an arm or null)
+  - ``sentence`` (what the gate said), ``primary`` (name of the score that decides)
+  - ``arms``: ``name`` (``champion, candidate, control``), ``label`` (how it was trained), ``values`` (score -> ``value, ci, unit``)
+  - ``conditions``: ``name``, ``kind`` (``primary``, ``guardrail``, ``limit``, ``critic`` or ``pool``), ``outcome`` (``pass``, ``fail``,
+    ``inconclusive`` or ``missing``), ``text``, ``difference, ci, unit``, ``needed`` (a number or a range of two)
+  - ``flow`` (``name, count``; a name with "kept" is the yield), ``drops`` (reason -> count), ``critics`` (``name, calibrated, text``)
+  - ``training``: ``arm``, ``words`` (sentences), ``curve`` (``step, loss?, margin?, drift?``)
+  - ``pairs``: ``prompt`` (messages), ``rejected, chosen`` (texts), ``origin`` (``revision``, ``sample``, ``human`` or ``imported``),
+    ``critique``, ``mended`` (items)
+  - ``moved``: items of the checklist: ``item, text, severity``, ``before, after`` (shares), ``count_fixed?, count_broken?``, and ``fixed,
+    broken``: ``prompt, before, after`` (texts)
+  - ``tokens``: ``prompt, arm, answer``, ``pieces``: token text and its log-prob under the arm minus that under the base model (natural log)
+  - ``feedback``: ``prompt, response, critic, critique``
 - ``sample_selection``: one sentence on how the samples were chosen
 - ``lineage``: ``nodes``: ``stage, key, reused, seconds, inputs, why``
 - ``versions, hardware, profile``: (nested) names and values

@@ -338,6 +338,168 @@ def make_run() -> dict[str, Any]:
     }
 
 
+def _level(value: float, unit: str = "share", half: float = 0.02) -> dict[str, Any]:
+    return {"value": value, "ci": [value - half, value + half], "unit": unit}
+
+
+def _arm(name: str, label: str, gain: float) -> dict[str, Any]:
+    values = {
+        "persona-adherence": _level(0.871 + gain),
+        "relevance/facts": _level(0.412 + gain / 2, half=0.061),
+        "capability": _level(0.55 - gain / 4, half=0.05),
+        "length": _level(47.9 + 40 * gain, "words", 3.1),
+        "stop-rate": {"value": 0.992, "ci": None, "unit": "share"},
+        "distinct-2": {"value": 0.271 - gain / 9, "ci": None, "unit": "share"},
+        "perplexity": _level(4.9 + gain, "", 0.4),
+        "persona-adherence/close": _level(0.5),
+    }
+    return {"name": name, "label": label, "values": values}
+
+
+def _conditions(gain: float, state: str) -> list[dict[str, Any]]:
+    primary = {"promoted": "pass", "rejected": "fail", "inconclusive": "inconclusive"}[state]
+    words = {"pass": "became better", "fail": "did not become better", "inconclusive": "cannot be told apart"}[primary]
+    rails = (
+        "relevance/facts is not worse: +1.4 points (-1.1 to +3.9)",
+        "capability may be worse: -0.9 points (-4.1 to +2.2), allowed: -2.0 points",
+    )
+    length, variety = "answers are 1.03 times as long, allowed: 0.8 to 1.25", "variety (distinct-2) 0.271 -> 0.268, allowed: -10%"
+    hard = 2 if state == "rejected" else 0
+    broken = f"hard items fail on {hard} prompts on which they held" + (" (escalate: q-0031, q-0107)" if hard else "")
+    said, around = f"persona-adherence {words}: {100 * gain:+.1f} points", [gain - 0.018, gain + 0.018]
+    rows = [
+        ("persona-adherence", "primary", primary, said, gain, around, 0.0, "share"),
+        ("relevance/facts", "guardrail", "pass", rails[0], 0.014, [-0.011, 0.039], -0.02, "share"),
+        ("capability", "guardrail", "inconclusive", rails[1], -0.009, [-0.041, 0.022], -0.02, "share"),
+        ("length", "limit", "pass", length, 1.03, None, [0.8, 1.25], "ratio"),
+        ("stop-rate", "limit", "pass", "99.2% of the answers end by themselves, before: 99.2%", 0.0, None, -0.02, "share"),
+        ("distinct-2", "limit", "pass", variety, 0.99, None, 0.9, "ratio"),
+        ("hard items", "limit", "fail" if hard else "pass", broken, float(-hard), None, 0.0, "prompts"),
+        ("judge", "critic", "missing", "the judge was not compared with people", None, None, None, ""),
+        ("gate prompts", "pool", "pass", "the gate has 126 independent prompts (150 in all)", 126.0, None, 100.0, "prompts"),
+    ]
+    keys = ("name", "kind", "outcome", "text", "difference", "ci", "needed", "unit")
+    return [dict(zip(keys, row, strict=True)) for row in rows]
+
+
+_PAIRS = [
+    (
+        "revision",
+        "You charged me twice for the same order, please check.",
+        "I'm sorry to hear that. Please wait for it, the money will surely come back to you soon.",
+        "I'm sorry that you were charged twice. A double charge is returned within 5 business days; you will see it under My Orders. "
+        "Is there anything else I can help you with?",
+        "- facts: name the rule that applies (missing: 5 business days)\n- no-promises: no guarantees (found 'surely')",
+        ["facts", "no-promises", "close"],
+    ),
+    (
+        "sample",
+        "我的订单已经延迟五天了，物流页一直没有更新，请问到底什么时候能送到？",
+        "很抱歉让您久等了。请您耐心等待，包裹很快就会送到。",
+        "很抱歉让您久等了。包裹停滞超过三天，快递会在两个工作日内查找，结果会显示在物流页。还有什么可以帮您？",
+        "缺少具体的下一步。",
+        ["next-step", "close"],
+    ),
+    ("human", "Can you change the address?", "Yes.", "Yes, as long as it has not been sent. Tell me the new one, please.", "", []),
+    ("imported", "Is it free?", "It is free for 14 days.", "It is free for 30 days.", "The deadline is wrong.", ["facts"]),
+    ("sample", "Where is it?", "It is it is it is it is it is it is", "On the tracking page.", "It repeats itself.", ["plain"]),
+]
+
+
+def make_round(number: int = 1, state: str = "promoted", gain: float = 0.035, start: float = 0.0) -> dict[str, Any]:
+    """A round as :mod:`agentft.reporting_rounds` describes it, with Chinese and everything that may stand in a part.
+
+    ``start``: how much better than in round 1 the champion is; ``gain``: how much better than it the candidate is.
+    """
+    chance = random.Random(number)
+    words = "I'm sorry that you were charged twice. A double charge is returned within 5 business days; you will see it under My Orders."
+    moved = [("close", 0.5, 0.81), ("facts", 0.33, 0.45), ("next-step", 0.83, 0.86), ("escalate", 0.71, 0.66)]
+    return {
+        "round": number,
+        "state": state,
+        "promoted": "candidate" if state == "promoted" else None,
+        "sentence": f"persona-adherence moved by {100 * gain:+.1f} points ({100 * gain - 1.8:+.1f} to {100 * gain + 1.8:+.1f})",
+        "primary": "persona-adherence",
+        "arms": [
+            _arm("champion", "SFT" if number == 1 else "DPO on pairs", start),
+            _arm("candidate", "DPO on pairs", start + gain),
+            _arm("control", "SFT on refined", start + gain / 3),
+        ],
+        "conditions": _conditions(gain, state),
+        "flow": [
+            {"name": "prompts", "count": 148},
+            {"name": "answers", "count": 740},
+            {"name": "with failed items", "count": 412},
+            {"name": "revisions drawn", "count": 824},
+            {"name": "pairs made", "count": 260 + number},
+            {"name": "pairs kept", "count": 97 + 9 * number},
+        ],
+        "drops": {"revision is not better": 301, "samples are equally good": 31, "near duplicate (0.80)": 22, "more than 3 of a prompt": 9},
+        "training": [
+            {
+                "arm": "candidate",
+                "metrics": {"margin": 0.81},
+                "words": ["At the end the model prefers the chosen answer in 84% of the pairs.", "The chosen answers became less likely."],
+                "curve": [
+                    {"step": n, "loss": 0.69 - 0.004 * n + chance.gauss(0, 0.02), "margin": 0.016 * n, "drift": -0.09 * n}
+                    for n in range(1, 51)
+                ],
+            },
+            {"arm": "control", "metrics": {}, "words": [], "curve": [{"step": n, "loss": 1.6 - 0.01 * n} for n in range(1, 51)]},
+        ],
+        "pairs": [
+            {
+                "id": f"q-{number}-{index}",
+                "prompt": [{"role": "system", "content": "You are Northwind."}, {"role": "user", "content": prompt}],
+                "rejected": rejected,
+                "chosen": chosen,
+                "origin": origin,
+                "critique": critique,
+                "mended": mended,
+            }
+            for index, (origin, prompt, rejected, chosen, critique, mended) in enumerate(_PAIRS)
+        ],
+        "moved": [
+            {
+                "item": item,
+                "text": next(policy[1] for policy in POLICIES if policy[0] == item),
+                "severity": next(policy[2] for policy in POLICIES if policy[0] == item),
+                "before": before,
+                "after": after,
+                "count_fixed": 24,
+                "count_broken": 1,
+                "fixed": [{"id": "a", "prompt": QUESTIONS[index], "before": TUNED[0], "after": TUNED[index % 3]} for index in range(2)],
+                "broken": [{"id": "b", "prompt": "裤子太长，怎么退货？", "before": "三十天内可以退货。", "after": "三十天内可以退款。"}],
+            }
+            for item, before, after in moved
+        ],
+        "tokens": [
+            {
+                "id": f"t-{index}",
+                "prompt": QUESTIONS[4 - index],
+                "arm": "candidate",
+                "answer": words,
+                "pieces": [[piece, chance.gauss(0.4, 1.1)] for piece in words.replace(" ", "\n ").split("\n")],
+            }
+            for index in range(3)
+        ],
+        "feedback": [
+            {"prompt": QUESTIONS[0], "response": BASE[0], "critic": "rules", "critique": "- no-secrets: never ask for a full card number"},
+            {"prompt": QUESTIONS[1], "response": BASE[1], "critic": "human (Ann)", "critique": "Too vague; say where to start the return."},
+        ],
+        "critics": [
+            {"name": "rules", "calibrated": None, "text": "judged 740 answers, left 0 items open"},
+            {"name": "judge", "calibrated": False, "text": "agrees with people on 54 % of 419 items"},
+        ],
+    }
+
+
+@pytest.fixture
+def rounds_data() -> list[dict[str, Any]]:
+    """Three rounds, a fresh copy for every test: rejected, inconclusive, promoted."""
+    return [make_round(1, "rejected", 0.004), make_round(2, "inconclusive", 0.012), make_round(3)]
+
+
 @pytest.fixture
 def run_data() -> dict[str, Any]:
     """A fresh copy for every test, so that a test may change it."""
