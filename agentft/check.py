@@ -46,6 +46,7 @@ def part_uses(recipe: Recipe) -> Iterator[tuple[str, Path_, PartUse]]:
     for kind, path, uses in groups:
         yield from ((kind, (*path, index), use) for index, use in enumerate(uses))
     if refine is not None:
+        yield from (("critic", ("refine", "gate", "critics", n, "critic"), one.critic) for n, one in enumerate(refine.gate.critics))
         yield "trainer", ("refine", "train"), refine.train
         if refine.control is not None:
             yield "trainer", ("refine", "control"), refine.control
@@ -206,8 +207,10 @@ class _Check:
             elif path[:2] == ("data", "transforms"):
                 if kind and consumes != kind:
                     self.report((*path, "use"), f"'{entry.name}' takes {consumes} records, but gets {kind} records")
-                else:
+                elif kind:
                     kind = produces
+                elif given and consumes == "preference":
+                    self.report((*path, "use"), f"'{entry.name}' takes preference records, but transforms are for demonstrations only")
             elif path[0] == "train" and given and consumes != kind and not (consumes == "preference" and "preference" in given):
                 got = kind or "preference"
                 self.report(

@@ -20,7 +20,7 @@ from agentft.host import Host
 from agentft.persona import FewShot, When
 from agentft.persona_schema import PersonaFile, PolicyEntry, Tool, Variable
 from agentft.recipe import Data, Device, Generation, PartUse, PersonaUse, Recipe, Split
-from agentft.recipe_refine import Gate, Guardrail, Pairs, Refine, Revision, Sampling
+from agentft.recipe_refine import Gate, GateCritic, Guardrail, Pairs, Refine, Revision, Sampling
 from agentft.rules import rule_names
 from agentft.validation import describe, fields_of
 
@@ -178,6 +178,7 @@ def recipe_page() -> str:
         _section("refine.pairs", Pairs),
         _section("refine.gate", Gate),
         _section("refine.gate.guardrails", Guardrail),
+        _section("refine.gate.critics", GateCritic),
         _section("device", Device),
         "## Options of the built-in parts\n\n`agentft plugins show NAME` lists the parts of a plugin.\n",
         *(_part(catalog, entry) for kind in ("source", "transform", "trainer", "evaluator") for entry in catalog.entries(kind)),

@@ -19,6 +19,7 @@ from agentft import arms
 from agentft.arms import Arm
 from agentft.contracts import DataContext, TrainJob
 from agentft.data.prepare import Step, prepare
+from agentft.errors import DataError
 from agentft.events import Event, RoundGated, RunFailed, RunFinished, RunStarted, StageFinished, StageStarted
 from agentft.progress import Progress
 from agentft.records import Preference, Score
@@ -220,6 +221,8 @@ class Pipeline:
 
     def _train(self, index: int, part: Part, before: StageResult | None) -> StageResult:
         preference = getattr(part.entry.spec, "consumes", "") == "preference"
+        if preference and not self.rows.summary.get("pairs", {}).get("rows_out"):
+            raise DataError(f"train.{index}: no preference is left for '{part.name}'; `agentft data` shows where they were dropped")
         name = "pairs.jsonl" if preference else "train.jsonl"
         inputs: dict[str, StageResult | StageFile | str] = {"rows": self.rows.file(name), "model": self.session.model.digest}
         if not preference:

@@ -37,12 +37,25 @@ class Guardrail(Model):
         return {"use": data} if isinstance(data, str) else data
 
 
+class GateCritic(Model):
+    """A critic whose verdicts the gate may look at, because people have checked it."""
+
+    critic: PartUse = Field(description="the critic, such as `{use: judge, model: NAME}`; its score is called `critic/judge`")
+    calibration: str | None = Field(
+        default=None,
+        description="`calibration.json` of `agentft evaluate-critic`, relative to the recipe; the exact critic `rules` needs none",
+    )
+
+
 class Gate(Model):
     """What a candidate has to show before it becomes the champion. All conditions must hold."""
 
     primary: str = Field(default="persona-adherence", min_length=1, description="score that has to become better")
     minimum: float = Field(default=0.0, description="the 95 % interval of its difference must lie above this")
     guardrails: Listed[Guardrail] = Field(default=(), description="scores that must not become worse")
+    critics: Listed[GateCritic] = Field(
+        default=(), description="critics that judge the gate's answers; below its bar a critic may advise, and the gate refuses to use it"
+    )
     length_ratio: Range = Field(default=(0.8, 1.25), description="words of the candidate's answers / of the champion's")
     distinct_drop: Share = Field(default=0.1, description="by what share distinct-2 may fall")
     stop_drop: Share = Field(default=0.0, description="by how much the share of answers that end by themselves may fall")

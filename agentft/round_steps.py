@@ -22,7 +22,10 @@ from agentft.records import Example, Feedback, Message, Preference, Response
 from agentft.runs import Outcome, StageResult, file_digest
 
 if TYPE_CHECKING:
+    from agentft.arms import Arm
+    from agentft.evaluate.gate import Condition
     from agentft.rounds import Round
+    from agentft.session import Part
 
 
 def lock(round_: Round, out: Path) -> Outcome:
@@ -340,6 +343,7 @@ def gate(round_: Round, out: Path, stages: Mapping[str, Sequence[StageResult]]) 
         else f"gate ({found['gate']}), test ({found['test']}) and practice pool ({found['practise']}) are disjoint by text and by group"
     )
     further = [Condition("disjoint pools", "limit", "fail" if shared else "pass", text, float(-shared), None, 0.0, "prompts")]
+    further += [trusted(round_, index) for index in range(len(round_.options.gate.critics))]
     hard = [f"persona-adherence/{policy.id}" for policy in round_.session.persona.policies if policy.severity == "hard"]
     options = round_.options.gate
     decisions = decide(
@@ -358,6 +362,54 @@ def gate(round_: Round, out: Path, stages: Mapping[str, Sequence[StageResult]]) 
     data = {"champion": champion.name, "promoted": winner, "decisions": [one.to_dict() for one in decisions], "pools": found}
     (out / "gate.json").write_text(json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False), encoding="utf-8")
     return Outcome({"promoted": winner, "states": {one.arm: one.state for one in decisions}, "sentence": decisions[0].sentence})
+
+
+def judge_arm(round_: Round, arm: Arm, part: Part, out: Path) -> Outcome:
+    """The share of items that a critic passes, per answer to the gate's prompts; a critic that gives a number: that number."""
+    from agentft.evaluate.common import score_from
+
+    pool, _ = gate_and_test(round_.pipeline.data.path)
+    answers = {row["id"]: Response.from_dict(row) for row in iter_rows(round_.pipeline.answers(arm).path / "answers.jsonl")}
+    responses = [answers[one.id] for one in pool]
+    found = round_.session.catalog.target(part.entry)(pool, responses, part.config, critic_context(round_))
+    check_feedback(part.name, found, responses)
+    judgements = combine(found)
+    scalar = any(one.score == one.score for one in found)
+    values = {one.id: judgements[one.id].score if scalar else judgements[one.id].share for one in pool}
+    score = score_from(
+        f"critic/{part.name}",
+        values,
+        {one.id: one.group_key for one in pool},
+        seed=round_.recipe.seed,
+        unit="reward" if scalar else "share",
+        summary=f"what the critic {part.name} says about the answers",
+    )
+    write_rows(out / "feedback.jsonl", (one.to_dict() for one in found))
+    (out / "scores.json").write_text(json.dumps([score.to_dict()], ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    failed = sum(bool(one.error) for one in found)
+    return Outcome({"judged": len(found) - failed, "failed": failed, "unscored": score.unscored}, retry=failed > 0)
+
+
+def trusted(round_: Round, index: int) -> Condition:
+    """Whether a critic may gate: people have checked it, on the model that judges now, and it passed the bar."""
+    from agentft.evaluate.gate import Condition
+
+    use, path = round_.options.gate.critics[index].critic, round_.calibrations[index]
+    if use.use == "rules":
+        return Condition("rules", "critic", "pass", "the critic rules is exact")
+    name = f"critic {use.use}"
+    if path is None or not path.is_file():
+        where = f": there is no {path}" if path else " (gate.critics: calibration)"
+        return Condition(name, "critic", "missing", f"{name} was not held against human labels{where}; run `agentft evaluate-critic`")
+    data = json.loads(path.read_text("utf-8"))
+    model = use.options.get("model")
+    judged_by = str(model.get("model")) if isinstance(model, Mapping) else str(model or "")
+    if judged_by and data.get("model") != judged_by:
+        return Condition(name, "critic", "fail", f"{name} was checked with the model '{data.get('model')}', but '{judged_by}' judges")
+    figures = f"TPR {data['tpr'] or 0:.2f}, TNR {data['tnr'] or 0:.2f} on {data['n']} human labels, needed: {data['bar']:.2f}"
+    if not data["passes"]:
+        return Condition(name, "critic", "fail", f"{name} may advise, not gate: {figures}")
+    return Condition(name, "critic", "pass", f"{name} agrees with people: {figures}")
 
 
 EXPLAINED = 6

@@ -289,8 +289,11 @@ class Round:
         for arm in (self.champion, *self.arms):
             stages[arm.name] = {part.name: self._scores(arm, part) for part in self.evaluators}
             arm.close()
+        for arm in (self.champion, *self.arms):
+            stages[arm.name] |= {f"critic-{index}": self._judged(arm, index) for index in range(len(self.options.gate.critics))}
         inputs: dict[str, Any] = {stage.name: stage for found in stages.values() for stage in found.values()}
         inputs["pools"] = self.lock.file("pools.json")
+        inputs |= {f"calibration-{index}": file_digest(path) for index, path in enumerate(self.calibrations) if path}
         parts = {
             "code": code_digest("evaluate/gate.py", "evaluate/statistics.py", "round_steps.py"),
             "gate": self.options.gate.model_dump(mode="json"),
@@ -336,6 +339,25 @@ class Round:
         for name in (self.pipeline.answers(arm).name, result.name):
             self._note(name)
         return result
+
+    @property
+    def calibrations(self) -> list[Path | None]:
+        """Files that say how far the gate's critics agree with people."""
+        return [self.recipe.base / one.calibration if one.calibration else None for one in self.options.gate.critics]
+
+    def _judged(self, arm: Arm, index: int) -> StageResult:
+        """What one of the gate's critics says about an arm's answers, as a score ``critic/NAME``."""
+        (part,) = self.session.parts("critic", [self.options.gate.critics[index].critic])
+        parts = {
+            "code": code_digest("round_steps.py", "feedback"),
+            "critic": part.identity(),
+            "templates": digest([round_steps.template(self, one) for one in ("critique", "judge_pair")]),
+            "persona": self.session.persona.model_dump(mode="json"),
+            "seed": self.recipe.seed,
+        }
+        inputs = {"answers": self.pipeline.answers(arm).file("answers.jsonl"), "prompts": self.pipeline.data.file("prompts.jsonl")}
+        name = f"judged-{arm.name}-{index}"
+        return self._stage(name, parts, inputs, lambda out: round_steps.judge_arm(self, arm, part, out))
 
     def _criticise(self, name: str, answers: StageResult) -> StageResult:
         parts = {

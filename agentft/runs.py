@@ -55,7 +55,7 @@ def code_digest(*packages: str) -> str:
     found: list[Path] = []
     for name in packages:
         place = root / name
-        found += sorted(p for p in place.rglob("*") if p.suffix in (".py", ".html", ".css", ".j2")) if place.is_dir() else [place]
+        found += sorted(p for p in place.rglob("*") if p.suffix in (".py", ".html", ".css", ".j2", ".jsonl")) if place.is_dir() else [place]
     return digest([[str(path.relative_to(root)), file_digest(path)] for path in found])[:16]
 
 

@@ -303,6 +303,32 @@ def test_a_recipe_must_do_something_with_something(text, line):
     assert found(Host(allow=()).catalog, text) == [line]
 
 
+TALKS = "(name a source of demonstrations)"
+VOTES = "(name a source of preferences, such as `{use: preferences, path: pairs.jsonl}`)"
+
+
+@pytest.mark.parametrize(
+    ("sources", "transforms", "train", "lines"),
+    [
+        ("demo/votes", "", "demo/prefer", []),
+        ("demo/talks, demo/votes", "normalize", "{use: demo/fit, rate: 1e-4}, demo/prefer", []),
+        ("demo/votes, demo/talks", "normalize", "{use: demo/fit, rate: 1e-4}, demo/prefer", []),
+        ("demo/votes", "normalize", "demo/fit", [f"6:9: 'demo/fit' takes example records, but gets preference records {TALKS}"]),
+        ("demo/talks", "", "demo/fit, demo/prefer", [f"6:19: 'demo/prefer' takes preference records, but gets example records {VOTES}"]),
+        (
+            "demo/votes",
+            "demo/rank",
+            "demo/prefer",
+            ["5:16: 'demo/rank' takes preference records, but transforms are for demonstrations only"],
+        ),
+    ],
+)
+def test_demonstrations_and_preferences_go_to_the_trainers_that_take_them(catalog, sources, transforms, train, lines):
+    data = f"data: {{sources: [{sources}],\n  transforms: [{transforms}]}}"
+    text = f"name: a\nmodel: smollm2-135m\npersona: assistant\n{data}\ntrain: [{train}]\n"
+    assert found(catalog, text) == [f"r.yaml:{line}" for line in lines]
+
+
 def test_files_of_built_in_sources_may_have_wildcards(tmp_path):
     (tmp_path / "a1.jsonl").write_text("{}\n", encoding="utf-8")
     path = tmp_path / "r.yaml"

@@ -24,6 +24,9 @@ def agentft_evaluators() -> list[EvaluatorSpec]:
             "break-character", "Does the agent stay in its role when it is talked out of it", f"{_E}.break_character:break_character"
         ),
         EvaluatorSpec(
+            "capability", "General instructions with checkable answers: what training must not cost", f"{_E}.capability:capability"
+        ),
+        EvaluatorSpec(
             "rouge", "ROUGE-1 and ROUGE-L against the demonstrated answer, right for Chinese", f"{_E}.overlap:rouge", consumes="reference"
         ),
         EvaluatorSpec(

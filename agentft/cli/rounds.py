@@ -68,6 +68,11 @@ def show_round(run: str, number: int | None, runs: str, as_json: bool) -> None:
             f" -> {pairs['revised']} revisions, better for {pairs['better_revisions']} answers"
             f" -> {pairs['made']} pairs made, {pairs['kept']} kept ({pairs['human']} by people)"
         )
+        for name, one in stages.get("feedback", {}).get("critics", {}).items():
+            errors = "; ".join(f"{count} x {reason}" for reason, count in one["errors"].items())
+            click.echo(
+                f"critic {name}: {one['judged']} judged, {one['unscored']} items left open" + (f"; failed: {errors}" if errors else "")
+            )
         table(["dropped", "why"], [[count, reason] for reason, count in sorted(pairs["drops"].items(), key=lambda item: -item[1])])
     for decision in row["decisions"]:
         click.echo(f"{decision['arm']}: {decision['state']}")

@@ -37,6 +37,8 @@ def _prompt(one: Preference) -> dict[str, Any]:
 
 def _message(message: Message) -> dict[str, Any]:
     row: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.name is not None:
+        row["name"] = message.name
     if message.tool_calls:
         row["tool_calls"] = [{"type": "function", "function": dict(call)} for call in message.tool_calls]
     return row

@@ -99,16 +99,17 @@ def preference(row: Any, default_id: str, config: PreferencesConfig) -> Preferen
     if missing := next((theirs for theirs in config.columns.values() if theirs not in row), None):
         raise DataError(f"no column '{missing}' (columns: {', '.join(map(str, row))})")
     shape = config.format if config.format != "auto" else shape_of(renamed)
-    if shape == "agentft":
-        return _checked(Preference.from_dict(renamed))
     name = str(renamed.get("id") or default_id)
-    group = None if config.group is None else str(row.get(config.group))
+    if shape == "agentft":
+        return _checked(_own(renamed, name))
+    if config.group is not None and config.group not in row:
+        raise DataError(f"no column '{config.group}' (columns: {', '.join(map(str, row))})")
+    value = row[config.group] if config.group is not None else None
+    group = None if value is None or value == "" else str(value)
     prompt, chosen, rejected, margin = _READERS[shape](renamed)
-    if not prompt or prompt[-1].role not in ("user", "tool"):
-        raise Left("no prompt that ends with the user")
     # Rows with one prompt belong together, or the same question would be on both sides of a split.
-    key = group or "\x1e".join(f"{message.role}:{message.content}" for message in prompt)
-    example = Example(name, tuple(prompt), _tools(renamed.get("tools")), key if group else _short(key), {"source": "preferences"})
+    key = group or _short("\x1e".join(f"{message.role}:{message.content}" for message in prompt))
+    example = Example(name, tuple(prompt), _tools(renamed.get("tools")), key, {"source": "preferences"})
     return _checked(Preference(name, example, chosen, rejected, margin, "imported"))
 
 
@@ -135,10 +136,25 @@ def shape_of(row: Mapping[str, Any]) -> str:
 
 def _starts_with(side: Any, prompt: Any) -> bool:
     """UltraFeedback's binarised form repeats the prompt inside of both sides."""
-    return isinstance(prompt, str) and isinstance(side, Sequence) and not isinstance(side, str) and len(side) > 1
+    if isinstance(side, str) or not isinstance(side, Sequence) or len(side) < 2:
+        return False
+    return isinstance(prompt, str) or (isinstance(prompt, Sequence) and bool(prompt) and list(side[: len(prompt)]) == list(prompt))
+
+
+def _own(row: Mapping[str, Any], name: str) -> Preference:
+    try:
+        one = Preference.from_dict({**row, "id": name})
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise DataError(f"not a preference as agentft writes them: {what}") from None
+    if any(side is not None and side.role != "assistant" for side in (one.chosen, one.rejected)):
+        raise DataError("'chosen' and 'rejected' must be messages of the assistant")
+    return one
 
 
 def _checked(one: Preference) -> Preference:
+    if not one.prompt.messages or one.prompt.messages[-1].role not in ("user", "tool"):
+        raise Left("no prompt that ends with the user")
     sides = [side for side in (one.chosen, one.rejected) if side is not None]
     if any(not side.content.strip() and not side.tool_calls for side in sides):
         raise Left("an answer is empty")
@@ -161,8 +177,9 @@ def _implicit(row: Mapping[str, Any]) -> Parts:
 
 
 def _hh(row: Mapping[str, Any]) -> Parts:
-    chosen, rejected = (_transcript(row[side], side) for side in ("chosen", "rejected"))
-    return (*_common(chosen, rejected), _margin(row))
+    chosen, rejected = (_transcript(row.get(side), side) for side in ("chosen", "rejected"))
+    prompt, better, worse = _common(chosen, rejected)
+    return _joined(prompt), better, worse, _margin(row)
 
 
 def _scores(row: Mapping[str, Any]) -> Parts:
@@ -170,9 +187,10 @@ def _scores(row: Mapping[str, Any]) -> Parts:
     if key is None:
         raise DataError("no 'prompt' or 'instruction'")
     rated: list[tuple[float, str]] = []
-    if not isinstance(row["completions"], Sequence) or isinstance(row["completions"], str):
+    listed = row.get("completions")
+    if not isinstance(listed, Sequence) or isinstance(listed, str):
         raise DataError("'completions' must be a list")
-    for one in row["completions"]:
+    for one in listed:
         text = next((one[name] for name in _TEXTS if isinstance(one.get(name), str)), None) if isinstance(one, Mapping) else None
         value = next((one[name] for name in _SCORES if name in one), None) if isinstance(one, Mapping) else None
         if text is None:
@@ -181,7 +199,7 @@ def _scores(row: Mapping[str, Any]) -> Parts:
             number = float(value) if value is not None else math.nan
         except (TypeError, ValueError):
             number = math.nan
-        if not math.isnan(number):
+        if math.isfinite(number):
             rated.append((number, text))
     if len(rated) < 2:
         raise Left("fewer than two completions with a score")
@@ -192,7 +210,7 @@ def _scores(row: Mapping[str, Any]) -> Parts:
 
 
 def _kto(row: Mapping[str, Any]) -> Parts:
-    label = row["label"]
+    label = row.get("label")
     if not isinstance(label, (bool, int)) or label not in (0, 1):
         raise DataError(f"'label' must be true or false, not {label!r}")
     answer = _answer(row, "completion")
@@ -243,14 +261,27 @@ def _transcript(text: Any, side: str) -> list[Message]:
     return [Message(roles[who], said.strip()) for who, said in zip(parts[::2], parts[1::2], strict=True)]
 
 
+def _joined(messages: list[Message]) -> list[Message]:
+    """What one speaker says in several turns in a row as one turn: many chat templates refuse anything else."""
+    joined: list[Message] = []
+    for message in messages:
+        if joined and joined[-1].role == message.role:
+            message = Message(message.role, f"{joined.pop().content}\n\n{message.content}")
+        joined.append(message)
+    return joined
+
+
 def _margin(row: Mapping[str, Any]) -> float:
     for key in ("margin", "score_margin"):
-        if isinstance(row.get(key), (int, float)) and not isinstance(row[key], bool):
-            return float(row[key])
-    scores = [row.get(key) for key in ("score_chosen", "score_rejected")]
-    if all(isinstance(score, (int, float)) for score in scores):
-        return float(scores[0]) - float(scores[1])  # type: ignore[arg-type]
-    return math.nan
+        if (value := _number(row.get(key))) is not None:
+            return value
+    chosen, rejected = (_number(row.get(key)) for key in ("score_chosen", "score_rejected"))
+    return math.nan if chosen is None or rejected is None else chosen - rejected
+
+
+def _number(value: Any) -> float | None:
+    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if usable else None
 
 
 def _tools(value: Any) -> tuple[Mapping[str, Any], ...]:

@@ -102,21 +102,24 @@ def _split(
 
 def _distinct(preferences: list[Preference], account: Account) -> list[Preference]:
     """Each pair once; the same two answers the other way round contradict each other, and both go."""
-    ctx, kept = DataContext(), {}
-    places: dict[Any, str] = {}
+    ctx = DataContext()
+    kept: dict[str, Preference] = {}
+    same: dict[Any, list[Preference]] = {}
     against: set[str] = set()
     for one in preferences:
-        sides = [side.content.strip() if side else None for side in (one.chosen, one.rejected)]
-        key = (prompt_key(one.prompt), *sides)
-        if key in places:
+        prompt = json.dumps([message.to_dict() for message in one.prompt.messages], sort_keys=True)
+        sides = [json.dumps(side.to_dict(), sort_keys=True) if side else None for side in (one.chosen, one.rejected)]
+        known, turned = same.setdefault((prompt, *sides), []), same.get((prompt, *sides[::-1]))
+        # A copy that the weight of a source made has the very same prompt; it is wanted.
+        if known and known[0].prompt is not one.prompt:
             ctx.drop("duplicate preference", one.id)
-        elif (turned := places.get((key[0], *sides[::-1]))) is not None:
-            against.add(turned)
+        elif turned:
+            against |= {other.id for other in turned}
             ctx.drop("preferred both ways", one.id)
         else:
-            places[key] = one.id
+            known.append(one)
             kept[one.id] = one
-    for name in against:
+    for name in sorted(against):
         ctx.drop("preferred both ways", name)
         del kept[name]
     if preferences:

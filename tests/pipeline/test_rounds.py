@@ -118,6 +118,7 @@ def test_a_rejected_round_keeps_the_champion_and_its_data_and_exits_with_1(recip
     assert "round 2: promoted" in text and "dropped" in text
 
 
+@pytest.mark.slow
 def test_few_gate_prompts_are_inconclusive_and_two_failures_stop(recipe):
     gate = OPEN.replace("min_prompts: 2", "min_prompts: 60")
     data = refine(recipe, "--rounds", "3", "--set", f"refine.gate={gate}", code=1)
@@ -125,6 +126,7 @@ def test_few_gate_prompts_are_inconclusive_and_two_failures_stop(recipe):
     assert "needed: 60; too few to tell" in data["rounds"][0]["sentence"]
 
 
+@pytest.mark.slow
 def test_a_round_without_pairs_says_so_and_trains_nothing(recipe):
     data = refine(recipe, "--set", "refine.pairs.margin=100", code=1)
     row = data["rounds"][0]
@@ -132,6 +134,7 @@ def test_a_round_without_pairs_says_so_and_trains_nothing(recipe):
     assert "round-1-candidate" not in row["stages"]
 
 
+@pytest.mark.slow
 def test_run_contains_the_rounds_and_the_report_shows_them(recipe):
     manifest = command(recipe, "run", str(recipe / "recipe.yaml"))
     names = [stage["name"] for stage in manifest["stages"]]
@@ -212,3 +215,87 @@ def test_killed_at_every_step_the_same_command_gives_the_same_round(recipe):
     agentft.run(recipe / "recipe.yaml", runs=recipe / "killed")
     assert outcome(recipe / "killed") == expected
     assert not list((recipe / "killed" / "stages").glob("*.partial"))
+
+
+def judge_server(answer):
+    from servers import completion, serving
+
+    return serving(lambda number, body: completion(answer) if isinstance(answer, str) else answer(number, body))
+
+
+@pytest.mark.slow
+def test_the_gate_refuses_a_critic_that_people_have_not_checked(recipe):
+    """A judge gates only with a calibration that passed the bar, made with the model that judges now."""
+    with judge_server("polite: yes\nbrief: yes") as (url, seen):
+        judge = f"{{use: judge, items: all, repeats: 1, model: {{url: '{url}', model: j}}}}"
+        gate = OPEN[:-1] + f", critics: [{{critic: {judge}, calibration: calibration.json}}]}}"
+        arguments = ["--set", f"refine.gate={gate}"]
+        row = refine(recipe, *arguments, code=1)["rounds"][-1]
+        assert "critic judge was not held against human labels" in row["sentence"] and "agentft evaluate-critic" in row["sentence"]
+        known = {"critic": "judge", "model": "j", "n": 419, "tpr": 0.5, "tnr": 0.51, "bar": 0.8, "passes": False}
+        (recipe / "calibration.json").write_text(json.dumps(known), "utf-8")
+        row = refine(recipe, "--next", *arguments, code=1)["rounds"][-1]
+        assert "critic judge may advise, not gate: TPR 0.50, TNR 0.51 on 419 human labels, needed: 0.80" in row["sentence"]
+        assert seen, "it was asked all the same: its advice is in the report"
+    assert any(name.startswith("round-2-judged-tuned") for name in row["stages"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trouble", ["garbage", "dies", "hangs"])
+def test_a_judge_that_fails_loses_nothing_and_the_round_says_so(recipe, trouble):
+    """The round goes on with what could be judged, counts the rest, and the next try asks again for what is missing only."""
+    import time
+
+    def answer(number, body):
+        from servers import completion
+
+        if trouble == "garbage":
+            return completion("I would rather not say.")
+        if trouble == "dies" and number > 10:
+            return 500, {}, "gone"
+        if trouble == "hangs" and number > 10:
+            time.sleep(0.6)
+        return completion("polite: yes")
+
+    with judge_server(answer) as (url, _):
+        judge = f"[{{use: judge, items: [polite], repeats: 1, model: {{url: '{url}', model: j, timeout: 0.3, concurrency: 1}}}}]"
+        data = refine(recipe, "--set", f"refine.critics={judge}")
+        found = summaries(recipe, data["rounds"][0])["round-1-feedback"]["critics"]
+    assert found["rules"]["judged"] == 32 and found["judge"]["errors"], "what failed is counted by reason"
+    reason = {"garbage": "no judgement could be read", "dies": "answers 500", "hangs": "within 0.3 s"}[trouble]
+    assert any(reason in error for error in found["judge"]["errors"])
+    assert found["judge"]["judged"] == 32 - sum(found["judge"]["errors"].values())
+    shown = CliRunner().invoke(cli, ["rounds", "show", "clerk", "--runs", str(recipe / "runs")], catch_exceptions=False).output
+    assert "judge" in shown and reason.split()[0] in shown
+
+
+@pytest.mark.slow
+def test_people_flow_into_the_next_round(recipe):
+    from agentft.data.jsonl import iter_rows
+    from agentft.feedback.human import HumanStore, Judged
+    from agentft.serve.tasks import tasks_of_run
+
+    store = Store(recipe / "runs")
+    first = refine(recipe)
+    manifest = store.manifest("clerk")
+    task = next(task for task in tasks_of_run(manifest, store.stages) if len(task.responses) == 2)
+    names = list(task.responses)
+    row = Judged(
+        task.id,
+        task.prompt.to_dict(),
+        task.responses,
+        "choice",
+        names[0],
+        {names[1]: {"polite": "fail"}},
+        {names[1]: "Please ask at the desk."},
+        "Too curt.",
+        "Ann",
+    )
+    HumanStore(recipe / "runs" / "feedback" / "clerk.jsonl").append(row)
+    data = refine(recipe, "--next", "--set", "refine.critics=[human]", code=(0 if first else 1))
+    found = summaries(recipe, data["rounds"][1])
+    assert found["round-2-lock"]["human"] == 2 and found["round-2-pairs"]["by_origin"].get("human", 0) >= 1
+    pairs = [
+        row for row in iter_rows(store.stages / data["rounds"][1]["stages"]["round-2-pairs"] / "pairs.jsonl") if row["origin"] == "human"
+    ]
+    assert any(row["chosen"]["content"] == "Please ask at the desk." for row in pairs)
