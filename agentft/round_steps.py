@@ -33,9 +33,14 @@ def lock(round_: Round, out: Path) -> Outcome:
     pipeline, options, seed = round_.pipeline, round_.options, round_.recipe.seed
     ctx = DataContext(persona=round_.session.persona, base=round_.recipe.base, seed=seed)
     drawn: list[Example] = []
+    anchors: dict[int, str] = {}
     for part in round_.session.parts("source", options.prompts):
         target = round_.session.catalog.target(part.entry)
-        drawn += [example.as_prompt()[0] for example in target(part.config, ctx)]
+        for example in target(part.config, ctx):
+            prompt, demonstrated = example.as_prompt()
+            drawn.append(prompt)
+            if demonstrated is not None:
+                anchors[id(prompt)] = demonstrated
     gate, test = gate_and_test(pipeline.data.path)
     taken_texts = known_prompts([*gate, *test])
     taken_groups = {example.group_key for example in (*gate, *test)}
@@ -51,8 +56,11 @@ def lock(round_: Round, out: Path) -> Outcome:
         elif key in kept:
             ctx.drop("duplicate prompt", example.id)
         else:
-            kept[key] = example if example.id not in {one.id for one in kept.values()} else replace(example, id=f"{example.id}~2")
+            kept[key] = example
     prompts = list(kept.values())
+    if len({one.id for one in prompts}) < len(prompts):
+        raise DataError("refine.prompts: two sources use the same ids; give their rows ids of their own")
+    demonstrated_by = {one.id: anchors[id(one)] for one in prompts if id(one) in anchors}
     if options.max_prompts is not None and len(prompts) > options.max_prompts:
         # Another draw in every round: what was practised on is not practised on again first.
         chosen = sorted(Random(f"{seed}:{round_.number}").sample(range(len(prompts)), options.max_prompts))
@@ -78,11 +86,13 @@ def lock(round_: Round, out: Path) -> Outcome:
 
         people = HumanStore(store).preferences()
     write_rows(out / "human.jsonl", (one.to_dict() for one in people))
+    write_rows(out / "anchors.jsonl", ({"id": one.id, "text": demonstrated_by[one.id]} for one in prompts if one.id in demonstrated_by))
     summary = {
         "prompts": len(prompts),
         "drops": dict(ctx.drops),
         "pools": pools,
         "human": len(people),
+        "anchors": sum(one.id in demonstrated_by for one in prompts),
         "human_digest": file_digest(store),
         "champion": round_.rounds.lineage.data["current"],
         "critics": [part.identity() for part in round_.critics],
@@ -236,6 +246,8 @@ def pair(round_: Round, out: Path) -> Outcome:
     drafts: dict[str, list[making.Candidate]] = {}
     for draft in candidates(round_.revisions.path, round_.revision_feedback.path):
         drafts.setdefault(draft.id.rpartition(">")[0], []).append(draft)
+    anchors = {row["id"]: row["text"] for row in iter_rows(round_.lock.path / "anchors.jsonl")} if options.anchors else {}
+    persona = round_.session.persona
     made: list[Preference] = []
     work: list[dict[str, Any]] = []
     revised = 0
@@ -247,6 +259,8 @@ def pair(round_: Round, out: Path) -> Outcome:
                 kept[original.id] = best
         revised += len(kept)
         made += making.make_pairs(prompt, samples, kept, options, account)
+        if prompt_id in anchors:
+            made += making.anchor_pairs(prompt, anchors[prompt_id], samples, persona.check(anchors[prompt_id], prompt), account)
         work += _work(prompt, [*samples, *kept.values()])
     people = [Preference.from_dict(row) for row in iter_rows(round_.lock.path / "human.jsonl")]
     paired = [one for one in people if one.paired]

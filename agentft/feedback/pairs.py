@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentft.feedback.verdicts import Judgement
-from agentft.records import Example, Message, Preference, Response
+from agentft.records import Example, Message, Preference, Response, Verdict
 from agentft.text import shingles, words
 
 
@@ -125,6 +125,21 @@ def make_pairs(
             else:
                 account.drop("samples are equally good", prompt.id)
     return found
+
+
+def anchor_pairs(
+    prompt: Example, demonstrated: str, samples: Sequence[Candidate], verdicts: Sequence[Verdict], account: Account
+) -> list[Preference]:
+    """The demonstrated answer over the sample that passes least. What an expert wrote needs no margin, but may break no hard item."""
+    broken = [verdict.item for verdict in verdicts if verdict.verdict == "fail" and verdict.severity == "hard"]
+    others = [one for one in samples if one.text.strip() and one.text.strip() != demonstrated.strip()]
+    if broken or not others:
+        account.drop("demonstration breaks a hard item" if broken else "no sample beside the demonstration", prompt.id)
+        return []
+    low = _low(sorted(others, key=lambda one: (one.judgement.passed, _or_zero(one.judgement.score), one.id)))
+    ids = low.judgement.feedback_ids
+    chosen, rejected = Message("assistant", demonstrated.strip()), Message("assistant", low.text.strip())
+    return [Preference(f"{prompt.id}#demonstrated>{low.id}", prompt, chosen, rejected, 1.0, "human", ids)]
 
 
 def _low(ranked: Sequence[Candidate]) -> Candidate:

@@ -123,3 +123,13 @@ def test_most_failed_answers_are_revised_first_and_no_text_twice():
 def test_edit_share_is_of_characters():
     assert making.edit_share("abc", "abc") == 0 and making.edit_share("abc", "xyz") == 1
     assert 0 < making.edit_share("退货请在我的订单申请", "退款请在我的订单申请") < 0.2
+
+
+def test_a_demonstration_is_preferred_to_the_worst_sample_unless_it_breaks_a_hard_item():
+    account = making.Account()
+    samples = [candidate("p1#0", "fine", "ab"), candidate("p1#1", "poor", "", "ab")]
+    (pair,) = making.anchor_pairs(prompt(), " as the expert said ", samples, [Verdict("a", "fail")], account)
+    assert (pair.chosen.content, pair.rejected.content, pair.origin) == ("as the expert said", "poor", "human")
+    assert making.anchor_pairs(prompt(), "no", samples, [Verdict("h", "fail", severity="hard")], account) == []
+    assert making.anchor_pairs(prompt(), "poor", samples[1:], [], account) == []
+    assert account.drops == {"demonstration breaks a hard item": 1, "no sample beside the demonstration": 1}
