@@ -30,7 +30,11 @@ def agentft_sources() -> list[SourceSpec]:
         SourceSpec("dialogues", "Demonstrated conversations with customers", f"{_PACKAGE}.sources:dialogues", _PACKAGED),
         SourceSpec("prompts", "Messages of customers without an answer", f"{_PACKAGE}.sources:prompts", _PACKAGED, produces="prompt"),
         SourceSpec(
-            "queries", "Messages of customers to practise on in rounds", f"{_PACKAGE}.sources:queries", _PACKAGED, produces="prompt"
+            "queries",
+            "Messages of customers to practise on in refinement rounds",
+            f"{_PACKAGE}.sources:queries",
+            _PACKAGED,
+            produces="prompt",
         ),
     ]
 

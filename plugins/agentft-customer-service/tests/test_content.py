@@ -8,6 +8,7 @@ from collections import Counter
 from agentft_customer_service import plugin
 
 from agentft.contracts import DataContext
+from agentft.data.split import prompt_key
 from agentft.testing import check_data, check_plugin, check_prompts, read_source
 from agentft.text import shingles, words
 
@@ -34,14 +35,28 @@ def test_prompts_are_others(demonstrations, prompts, personas):
 def test_queries_are_a_third_pool(catalog, demonstrations, prompts, personas):
     """Practised on in rounds, so no query may be, or nearly be, a prompt of the gate or a demonstration."""
     queries = read_source(catalog, "customer-service/queries", {"personas": "all"})
-    assert len(queries) >= 140 and all(query.meta["persona"] in personas and query.meta["facts"] for query in queries)
+    assert len(queries) >= 260 and all(query.meta["persona"] in personas and query.meta["facts"] for query in queries)
     check_prompts(queries, demonstrations)
     others = [*demonstrations, *prompts]
-    assert len({row.group_key for row in [*others, *queries]}) == len(others) + len(queries)
-    known = [shingles(row.last_user) for row in others]
+    assert not {prompt_key(query) for query in queries} & {prompt_key(row) for row in others}
+    assert len({row.id for row in [*others, *queries]}) == len({row.group_key for row in [*others, *queries]}) == len(others) + len(queries)
+    known = [(row.id, shingles(m.content)) for row in [*others, *queries] for m in row.messages if m.role == "user"]
     for query in queries:
         grams = shingles(query.last_user)
-        assert max(len(grams & one) / len(grams | one) for one in known) < 0.5, query.id
+        assert not [key for key, one in known if key != query.id and len(grams & one) >= 0.5 * len(grams | one)], query.id
+
+
+def test_queries_spread_like_the_prompts(catalog, prompts, personas):
+    """Every intent of the persona's prompts is practised; what must be handed over is what the persona's rule says."""
+    for name, rows in (("support", 220), ("support-zh", 40)):
+        queries = read_source(catalog, "customer-service/queries", {"personas": [name]})
+        assert len(queries) == rows
+        asked, practised = ({row.meta["intent"] for row in pool if row.meta["persona"] == name} for pool in (prompts, queries))
+        assert practised == asked
+        (escalate,) = (policy for policy in personas[name].policies if policy.id == "escalate")
+        assert [q.id for q in queries if escalate.when.applies(q)] == [q.id for q in queries if q.meta["escalate"]]
+        assert all(q.meta["escalate"] == (q.meta["intent"] == "escalation") for q in queries)
+        assert any(len(q.messages) > 2 for q in queries)
 
 
 def test_readme_counts(demonstrations, prompts, readme):

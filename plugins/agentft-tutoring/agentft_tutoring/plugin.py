@@ -26,6 +26,13 @@ def agentft_sources() -> list[SourceSpec]:
         SourceSpec("sessions", "Demonstrated tutoring sessions", f"{_PACKAGE}.sources:sessions", _PACKAGED),
         SourceSpec("prompts", "Messages of students without an answer", f"{_PACKAGE}.sources:prompts", _PACKAGED, produces="prompt"),
         SourceSpec(
+            "queries",
+            "Messages of students to practise on in refinement rounds",
+            f"{_PACKAGE}.sources:queries",
+            _PACKAGED,
+            produces="prompt",
+        ),
+        SourceSpec(
             "bridge",
             "The BRIDGE data set: experts' revisions of novice tutors",
             f"{_PACKAGE}.bridge:bridge",

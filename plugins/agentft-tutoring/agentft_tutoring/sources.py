@@ -17,3 +17,8 @@ def sessions(config: PackagedConfig, ctx: DataContext) -> Iterator[Example]:
 def prompts(config: PackagedConfig, ctx: DataContext) -> Iterator[Example]:
     """Sessions that end with the student."""
     return read_packaged("agentft_tutoring:data/prompts.jsonl", config, ctx)
+
+
+def queries(config: PackagedConfig, ctx: DataContext) -> Iterator[Example]:
+    """Sessions that end with the student, to practise on in rounds of feedback; none of them is in ``prompts``."""
+    return read_packaged("agentft_tutoring:data/queries.jsonl", config, ctx)

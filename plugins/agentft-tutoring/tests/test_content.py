@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import product
 
 from agentft_tutoring import plugin
 from agentft_tutoring.leak import answer_leak, forms
 
+from agentft.data.split import prompt_key
 from agentft.records import Example, Response, Sample
-from agentft.testing import check_data, check_plugin, check_prompts, eval_context
-from agentft.text import words
+from agentft.testing import check_data, check_plugin, check_prompts, eval_context, read_source
+from agentft.text import shingles, words
 
 PERSONAS = ("math-tutor", "reading-tutor", "programming-tutor", "math-tutor-zh")
 
@@ -27,6 +29,26 @@ def test_prompts_are_others(demonstrations, prompts, personas):
     assert len(prompts) >= 150
     check_prompts(prompts, demonstrations)
     assert all(prompt.meta["persona"] in personas for prompt in prompts)
+
+
+def test_queries_are_a_third_pool(catalog, demonstrations, prompts):
+    """Practised on in rounds, so no query may be, or nearly be, a prompt of the gate or a demonstration."""
+    queries = read_source(catalog, "tutoring/queries", {"personas": "all"})
+    assert len(queries) == 80 and {query.meta["persona"] for query in queries} == {"math-tutor"}
+    assert {query.meta["intent"] for query in queries} == {row.meta["intent"] for row in prompts if row.meta["persona"] == "math-tutor"}
+    assert all(forms(query) and query.meta["facts"] for query in queries)
+    assert {(query.meta["subject"], query.meta["level"]) for query in queries} == set(
+        product(("arithmetic", "algebra"), ("beginner", "advanced"))
+    )
+    check_prompts(queries, demonstrations)
+    others = [*demonstrations, *prompts]
+    assert not {prompt_key(query) for query in queries} & {prompt_key(row) for row in others}
+    assert len({row.id for row in [*others, *queries]}) == len(others) + len(queries)
+    assert len({query.group_key for query in queries} - {row.group_key for row in others}) == len(queries)
+    known = [(row.id, shingles(m.content)) for row in [*others, *queries] for m in row.messages if m.role == "user"]
+    for query in queries:
+        grams = shingles(query.last_user)
+        assert not [key for key, one in known if key != query.id and len(grams & one) >= 0.5 * len(grams | one)], query.id
 
 
 def test_every_row_knows_its_answer(demonstrations, prompts):
