@@ -45,6 +45,10 @@ RULES = {
         "does not ask for a password, PIN, one-time code or card number, in English or Chinese",
     ),
     "facts": ("{facts: {min_share: 0.5}}", "that share of the prompt's `meta.facts` is told; does not apply where the prompt has none"),
+    "echo": (
+        "{echo: {min: 1, where: first-sentence}}",
+        "takes up that many words of the user's last message that tell what it is about; does not apply where it names nothing",
+    ),
     "all": ("{all: [{words: {max: 80}}, {questions: {max: 1}}]}", "every rule of the list holds; those that do not apply are left out"),
     "any": ("{any: [{contains: {any: [sorry]}}, {regex: apolog}]}", "at least one rule of the list holds"),
     "not": ("{not: {words: {max: 5}}}", "the rule does not hold"),

@@ -82,7 +82,7 @@ class Policy(Model):
             return self._verdict(NOT_APPLICABLE, "does not apply to this prompt")
         if self.rule is None:
             return self._verdict(UNSCORED, "no rule decides this")
-        outcome = _compiled(json.dumps(self.rule)).check(response, prompt.meta)
+        outcome = _compiled(json.dumps(self.rule)).check(response, {**prompt.meta, "prompt": prompt.last_user})
         return self._verdict(outcome.verdict, outcome.evidence)
 
     def _verdict(self, verdict: str, evidence: str) -> Verdict:

@@ -68,7 +68,8 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Rule:
-    """A compiled rule. ``check(response, meta)`` decides a response; ``meta`` is the prompt's (for ``facts``)."""
+    """A compiled rule. ``check(response, meta)`` decides a response; ``meta`` is the prompt's (for ``facts``), with the last message
+    of the user under ``prompt`` (for ``echo``)."""
 
     name: str
     check: Callable[[str, Mapping[str, Any]], Outcome]
@@ -237,6 +238,28 @@ def _facts(argument: Any) -> Check:
     return check
 
 
+def _echo(argument: Any) -> Check:
+    options = dict(_mapping(argument, "echo"))
+    least, where = options.pop("min", 1), options.pop("where", "any")
+    if options:
+        raise ValueError(f"echo: unknown key '{next(iter(options))}' (known: min, where)")
+    if isinstance(least, bool) or not isinstance(least, int) or least < 1:
+        raise ValueError(f"echo.min must be a whole number >= 1, not {least!r}")
+    if where not in _PLACES:
+        raise ValueError(f"echo.where must be any, first-sentence or last-sentence, not '{where}'")
+
+    def check(response: str, meta: Mapping[str, Any]) -> Outcome:
+        asked = text_tools.topic_words(str(meta.get("prompt", "")))
+        if not asked:
+            return Outcome(NOT_APPLICABLE, "the message names nothing")
+        found = sorted(asked & text_tools.topic_words(_scope(response, where)))
+        return _decide(
+            len(found) >= min(least, len(asked)), f"takes up: {', '.join(found)}" if found else f"takes up no word in {_PLACES[where]}"
+        )
+
+    return check
+
+
 def fact_groups(meta: Mapping[str, Any]) -> list[list[str]]:
     """``meta.facts`` as groups of alternatives; a group with one alternative may be written as a bare text."""
     facts = meta.get("facts") or []
@@ -315,6 +338,7 @@ _KINDS: dict[str, Callable[[Any], Check]] = {
     "language": _language,
     "no_secrets_asked": _no_secrets_asked,
     "facts": _facts,
+    "echo": _echo,
     "all": _all,
     "any": _any,
     "not": _not,

@@ -40,6 +40,27 @@ def words(text: str) -> list[str]:
     return _WORD_RE.findall(text)
 
 
+# Words that say nothing about what a message is about. Short ones are left out by their length.
+_EMPTY = frozenset(
+    """
+    about after again also anything because been before being both cannot could does doing dont down each even ever every from
+    getting give goes going have haven having hello help here into isn itself just know last like make many more most much must
+    need never next nothing only other over please really same should since some something soon still such take tell than thank
+    thanks that their them then there these they thing things this those through today tomorrow under until very want wants were
+    what when where which while will with without would yesterday your yours
+    """.split()  # noqa: SIM905 (a list of 110 quoted words would be ten times as long to read)
+)
+_EMPTY_ZH = frozenset("什么怎么可以我们你们他们这个那个一个没有不是已经还是因为所以如果但是就是时候现在为何请问麻烦谢谢你好您好")
+
+
+def topic_words(text: str) -> frozenset[str]:
+    """Words that tell what a text is about: of four letters or more, lower case, without a plural s; pairs of Chinese characters."""
+    found = {word.lower().rstrip("s") for word in words(text) if len(word) >= 4 and word.lower() not in _EMPTY and not is_chinese(word)}
+    for run in re.findall(f"[{CJK}]+", text):
+        found |= {run[i : i + 2] for i in range(len(run) - 1) if not set(run[i : i + 2]) & _EMPTY_ZH}
+    return frozenset(found)
+
+
 def sentences(text: str) -> list[str]:
     """Non-empty sentences of ``text``, stripped. A line break ends a sentence; common abbreviations do not."""
     result: list[str] = []

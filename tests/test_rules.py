@@ -10,6 +10,8 @@ from agentft.rules import FAIL, NOT_APPLICABLE, PASS, compile_rule, fact_share, 
 
 FACTS = {"facts": [["refund"], ["5 days", "five days"]]}
 
+FIRST = {"where": "first-sentence"}
+
 DECIDED = [
     ({"regex": "thank"}, "Thank you.", {}, PASS),
     ({"regex": "thank"}, "Bye.", {}, FAIL),
@@ -35,6 +37,13 @@ DECIDED = [
     ({"facts": {"min_share": 0.5}}, "The refund is late.", FACTS, PASS),
     ({"facts": {"min_share": 0.6}}, "The refund is late.", FACTS, FAIL),
     ({"facts": {}}, "anything", {}, NOT_APPLICABLE),
+    ({"echo": FIRST}, "I'm sorry the kettle leaks. Choose Report a problem.", {"prompt": "My kettle leaks!"}, PASS),
+    ({"echo": FIRST}, "I understand. Your kettle is covered.", {"prompt": "My kettle leaks!"}, FAIL),
+    ({"echo": FIRST}, "A lamp that breaks is a nuisance.", {"prompt": "two lamps are broken"}, PASS),
+    ({"echo": {"min": 2}}, "A lamp.", {"prompt": "two lamps are broken"}, FAIL),
+    ({"echo": {}}, "Nothing.", {"prompt": "ok, and then?"}, NOT_APPLICABLE),
+    ({"echo": FIRST}, "电饭煲裂了，很抱歉。请报告问题。", {"prompt": "电饭煲外壳裂了一道缝"}, PASS),
+    ({"echo": FIRST}, "很抱歉。请报告问题。", {"prompt": "电饭煲外壳裂了一道缝"}, FAIL),
     ({"all": [{"words": {"max": 3}}, {"regex": "a"}]}, "a b", {}, PASS),
     ({"all": [{"words": {"max": 3}}, {"regex": "z"}]}, "a b", {}, FAIL),
     ({"all": [{"facts": {}}, {"regex": "a"}]}, "a", {}, PASS),
@@ -177,3 +186,9 @@ def test_a_bare_text_is_one_fact_and_not_its_letters(facts):
     rule = compile_rule({"facts": {}})
     assert rule.check("your refund", {"facts": facts}).verdict == PASS
     assert rule.check("d e f n r u", {"facts": facts}).verdict == FAIL
+
+
+@pytest.mark.parametrize("argument", [{"min": 0}, {"where": "middle"}, {"least": 1}, 3])
+def test_echo_takes_known_options_only(argument):
+    with pytest.raises(ValueError, match="echo"):
+        compile_rule({"echo": argument})
