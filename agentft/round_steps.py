@@ -271,6 +271,8 @@ def pair(round_: Round, out: Path) -> Outcome:
         return "prompt is in the gate or test pool" if prompt_key(prompt) in texts or prompt.group_key in groups else ""
 
     pairs = making.keep_pairs([*paired, *made], options, account, forbidden=forbidden)
+    if options.swap is not None:
+        pairs = agreed(round_, pairs, account)
     replayed = _replay(round_, len(pairs))
     final = [*pairs, *replayed]
     write_rows(out / "pairs.jsonl", (one.to_dict() for one in final))
@@ -292,6 +294,36 @@ def pair(round_: Round, out: Path) -> Outcome:
         "dropped": account.dropped[:200],
     }
     return Outcome(summary)
+
+
+def agreed(round_: Round, pairs: Sequence[Preference], account: making.Account) -> list[Preference]:
+    """The pairs in which a judge prefers the chosen answer in both orders; what people chose needs no judge.
+
+    Raises:
+        DataError: the judge answers nothing at all; the pairs would all be lost for the wrong reason.
+    """
+    from agentft.feedback.pairwise import Duel, by_likelihood, by_text, compare_pairs
+
+    backend = open_model(round_, round_.options.pairs.swap)
+    asked = [one for one in pairs if one.origin != "human" and one.chosen and one.rejected]
+    duels = [Duel(one.id, one.prompt, one.chosen.content, one.rejected.content) for one in asked if one.chosen and one.rejected]
+    report = arms.counter(round_.pipeline.progress, 2 * len(duels))
+    # A model in this process is asked by likelihood, which has always an answer; a server in words.
+    settings = GenerationSettings(max_new_tokens=16, seed=round_.recipe.seed)
+    ask = by_likelihood(backend.agent) if hasattr(backend, "agent") else by_text(backend, settings, report)
+    verdicts = {one.id: one for one in compare_pairs(duels, ask, template(round_, "judge_pair"))}
+    if duels and all(one.error for one in verdicts.values()):
+        raise DataError(f"refine.pairs.swap: the judge answered nothing: {next(iter(verdicts.values())).error}")
+    kept = []
+    for one in pairs:
+        verdict = verdicts.get(one.id)
+        if verdict is None or verdict.winner == "first":
+            kept.append(one)
+        elif verdict.winner is None:
+            account.drop("the judge's preference cannot be read", one.id)
+        else:
+            account.drop("the judge does not prefer the chosen answer in both orders", one.id)
+    return kept
 
 
 def _learnt(one: Preference) -> Example:

@@ -19,6 +19,7 @@ from agentft import arms, round_steps
 from agentft.arms import Arm
 from agentft.contracts import TrainJob
 from agentft.data.jsonl import read_examples
+from agentft.errors import RecipeError, did_you_mean
 from agentft.lineage import START, Lineage, Version
 from agentft.recipe_parts import PartUse
 from agentft.recipe_refine import Refine
@@ -130,6 +131,7 @@ class Round:
 
     def run(self) -> dict[str, Any]:
         """All steps; the record of the decision, as it stands in the lineage."""
+        self.check_gate()
         pairs = self.pairs
         if pairs.summary["yield"] < self.options.min_yield or not pairs.summary["kept"]:
             sentence = (
@@ -143,6 +145,27 @@ class Round:
         _ = self.explain
         shown = next((one for one in decisions if one["arm"] == (winner or self.arm_name("candidate"))), decisions[0])
         return self._decide(shown["state"], shown["sentence"], decisions, winner)
+
+    def check_gate(self) -> None:
+        """A score that the gate asks for and nobody measures is found before anything is trained, not after.
+
+        Raises:
+            RecipeError: with the place in the recipe.
+        """
+        from agentft.pipeline import read_scores
+
+        gate = self.options.gate
+        known = {score.name for part in self.evaluators for score in read_scores(self._scores(self.champion, part))}
+        known |= {f"critic/{one.critic.use}" for one in gate.critics}
+        self.champion.close()
+        asked = [(("primary",), gate.primary), *((("guardrails", n, "use"), rail.use) for n, rail in enumerate(gate.guardrails))]
+        problems = [
+            self.recipe.problem(("refine", "gate", *path), f"no evaluator measures '{name}'", did_you_mean(name, known))
+            for path, name in asked
+            if name not in known
+        ]
+        if problems:
+            raise RecipeError(problems)
 
     def _decide(self, state: str, sentence: str, decisions: list[dict[str, Any]], winner: str | None) -> dict[str, Any]:
         lineage = self.rounds.lineage
@@ -231,6 +254,7 @@ class Round:
         parts = {
             "code": code_digest("round_steps.py", "feedback", "text.py"),
             "pairs": self.options.pairs.model_dump(mode="json"),
+            "template": digest(round_steps.template(self, "judge_pair")) if self.options.pairs.swap is not None else "",
             "seed": self.recipe.seed,
         }
         inputs: dict[str, StageResult | StageFile | str] = {

@@ -28,7 +28,7 @@ from typing import Any
 
 from agentft import jinja
 from agentft.catalog import Catalog, Entry
-from agentft.contracts import DataContext, EvalContext, Generate
+from agentft.contracts import CriticContext, DataContext, EvalContext, Generate
 from agentft.data.split import known_prompts, prompt_key
 from agentft.errors import AgentftError, MissingDependency
 from agentft.host import CONTRIBUTIONS, GROUP, Host
@@ -65,6 +65,7 @@ def check_plugin(name: str, module: ModuleType, options: Mapping[str, Mapping[st
     problems = [f"catalog: {problem}" for problem in catalog.problems] + _heavy_imports(module)
     rows: list[Example] = []
     evaluators: list[tuple[Entry, Any]] = []
+    critics: list[tuple[Entry, Any]] = []
     for kind in (spec.kind for spec in CONTRIBUTIONS.values()):
         for entry in (entry for entry in catalog.entries(kind) if entry.plugin.name == name and not entry.spec.replaces):
             try:
@@ -82,6 +83,8 @@ def check_plugin(name: str, module: ModuleType, options: Mapping[str, Mapping[st
                         problems += [f"source {entry.name}: {problem}" for problem in _row_problems(examples, entry)]
                     elif kind == "evaluator" and usable and not entry.spec.requires:  # type: ignore[attr-defined]
                         evaluators.append((entry, config))
+                    elif kind == "critic" and usable and not entry.spec.requires:  # type: ignore[attr-defined]
+                        critics.append((entry, config))
             except AgentftError as error:
                 problems.append(f"{kind} {entry.name}: {error}")
     for language in sorted({persona.language for persona in load_personas(catalog, name).values()} or {"en"}):
@@ -89,8 +92,36 @@ def check_plugin(name: str, module: ModuleType, options: Mapping[str, Mapping[st
         for entry, config in evaluators:
             found = _contract_problems(catalog.target(entry), eval_context(persona), config, _contract_samples(rows, entry))
             problems += [f"evaluator {entry.name} ({language}): {problem}" for problem in found]
+        for entry, config in critics:
+            found = critic_problems(catalog.target(entry), config, eval_context(persona).persona, _contract_samples(rows, entry))
+            problems += [f"critic {entry.name} ({language}): {problem}" for problem in found]
     _raise(problems)
     return catalog
+
+
+def critic_problems(critic: Callable[..., Any], config: Any, persona: Persona, samples: Sequence[Sample]) -> list[str]:
+    """How a critic breaks its contract: one feedback per response in their order, an error for a failed generation, known verdicts,
+    words for what fails, the same again when asked again."""
+    prompts = [sample.prompt for sample in samples]
+    responses = [*(sample.response for sample in samples[:-1]), Response("failed", "", "error", 0, "gone")] if samples else []
+    ctx = CriticContext(persona, persona.language)
+    try:
+        found, again = (list(critic(prompts, responses, config, ctx)) for _ in range(2))
+    except Exception as error:
+        return [f"raises {type(error).__name__}: {error}"]
+    if [one.response for one in found] != [one.id for one in responses]:
+        return [f"gives {len(found)} feedbacks for {len(responses)} responses, or not in their order"]
+    problems = ["differs when it is asked again"] if [one.to_dict() for one in found] != [one.to_dict() for one in again] else []
+    if found and not found[-1].error:
+        problems.append("judges a response that could not be generated; give a Feedback with error")
+    for one in found:
+        for verdict in one.verdicts:
+            if verdict.verdict not in ("pass", "fail", "n.a.", "unscored") or verdict.severity not in ("hard", "soft"):
+                problems.append(f"item '{verdict.item}' has verdict '{verdict.verdict}', severity '{verdict.severity}'")
+        if any(verdict.verdict == "fail" for verdict in one.verdicts) and not one.critique:
+            problems.append(f"fails {one.response} without saying why in words (critique)")
+        json.dumps(one.to_dict())
+    return list(dict.fromkeys(problems))
 
 
 def plugin_catalog(name: str, module: ModuleType) -> Catalog:

@@ -251,3 +251,27 @@ def test_a_sound_evaluator():
 def test_faults_of_an_evaluator(evaluator, message):
     with pytest.raises(AssertionError, match=message):
         check_evaluator(evaluator, eval_context(), SAMPLES)
+
+
+def test_a_critic_that_breaks_its_contract_is_told_how():
+    from agentft.persona import Persona
+    from agentft.records import Feedback, Response, Sample, Verdict
+    from agentft.testing import critic_problems
+
+    persona = Persona.from_dict({"name": "x", "summary": "x", "language": "en", "role": "x"})
+    samples = [Sample(Example(f"p{n}", (Message("user", "?"),)), Response(f"p{n}", "yes")) for n in range(3)]
+
+    def shuffled(prompts, responses, config, ctx):
+        return [Feedback(one.id, one.id, "x") for one in reversed(responses)]
+
+    def silent(prompts, responses, config, ctx):
+        return [Feedback(one.id, one.id, "x", (Verdict("kind", "fail"), Verdict("odd", "maybe"))) for one in responses]
+
+    def good(prompts, responses, config, ctx):
+        return [Feedback(one.id, one.id, "x", error=one.error) for one in responses]
+
+    assert "not in their order" in critic_problems(shuffled, None, persona, samples)[0]
+    found = critic_problems(silent, None, persona, samples)
+    assert any("could not be generated" in problem for problem in found) and any("'maybe'" in problem for problem in found)
+    assert any("without saying why in words" in problem for problem in found)
+    assert critic_problems(good, None, persona, samples) == []

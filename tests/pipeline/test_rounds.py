@@ -299,3 +299,23 @@ def test_people_flow_into_the_next_round(recipe):
         row for row in iter_rows(store.stages / data["rounds"][1]["stages"]["round-2-pairs"] / "pairs.jsonl") if row["origin"] == "human"
     ]
     assert any(row["chosen"]["content"] == "Please ask at the desk." for row in pairs)
+
+
+def test_a_mistyped_score_is_found_before_anything_is_trained(recipe):
+    from agentft.errors import RecipeError
+
+    gate = OPEN[:-1] + ", primary: persona-adherense, guardrails: [relevance/fact]}"
+    with pytest.raises(RecipeError) as error:
+        refine(recipe, "--set", f"refine.gate={gate}")
+    text = str(error.value)
+    assert "no evaluator measures 'persona-adherense' (did you mean 'persona-adherence'?)" in text
+    assert "no evaluator measures 'relevance/fact' (did you mean 'relevance/facts'?)" in text
+    assert not list((recipe / "runs" / "stages").glob("round-1-candidate*"))
+
+
+@pytest.mark.slow
+def test_a_judge_has_to_prefer_the_chosen_answer_in_both_orders(recipe):
+    with judge_server("A") as (url, seen):  # always the one that stands first
+        data = refine(recipe, "--set", f"refine.pairs.swap={{url: '{url}', model: j}}", code=1)
+        found = summaries(recipe, data["rounds"][0])["round-1-pairs"]
+        assert found["kept"] == 0 and found["drops"]["the judge does not prefer the chosen answer in both orders"] * 2 == len(seen)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentft.components import EvaluatorSpec, PersonaSpec, SourceSpec
+from agentft.components import CriticSpec, EvaluatorSpec, PersonaSpec, SourceSpec
 from agentft.hookspecs import hookimpl
 
 _PACKAGE = "agentft_content_style"
@@ -26,6 +26,11 @@ def agentft_sources() -> list[SourceSpec]:
         SourceSpec("texts", "Texts and notes, each with a piece in the style", f"{_PACKAGE}.sources:texts", _PACKAGED),
         SourceSpec("prompts", "Texts and notes without an answer", f"{_PACKAGE}.sources:prompts", _PACKAGED, produces="prompt"),
     ]
+
+
+@hookimpl
+def agentft_critics() -> list[CriticSpec]:
+    return [CriticSpec("facts", "Names and numbers of the source kept, none invented", f"{_PACKAGE}.critic:facts")]
 
 
 @hookimpl

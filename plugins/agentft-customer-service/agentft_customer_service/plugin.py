@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentft.components import EvaluatorSpec, PersonaSpec, SourceSpec
+from agentft.components import CriticSpec, EvaluatorSpec, PersonaSpec, SourceSpec
 from agentft.hookspecs import hookimpl
 
 _PACKAGE = "agentft_customer_service"
@@ -37,6 +37,11 @@ def agentft_sources() -> list[SourceSpec]:
             produces="prompt",
         ),
     ]
+
+
+@hookimpl
+def agentft_critics() -> list[CriticSpec]:
+    return [CriticSpec("policy", "Hand-over where it is due and only there, courtesy, no faults of tone", f"{_PACKAGE}.critic:policy")]
 
 
 @hookimpl

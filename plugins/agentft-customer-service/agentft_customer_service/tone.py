@@ -68,17 +68,24 @@ def tone(samples: Sequence[Sample], generate: Generate, config: Any, ctx: EvalCo
     found = {sample.id: faults(sample.text, sample.prompt.last_user) for sample in samples}
     details = {key: value for key, value in found.items() if value}
 
-    def courteous(sample: Sample) -> bool:
-        return bool(_COURTEOUS.search(sample.text))
-
     what = "blame, curtness, shouting, hype or loops"
     return [
         sample_score(
-            "tone", samples, lambda s: courteous(s) and not found[s.id], ctx, summary=f"courteous answers without {what}", details=details
+            "tone",
+            samples,
+            lambda s: courteous(s.text) and not found[s.id],
+            ctx,
+            summary=f"courteous answers without {what}",
+            details=details,
         ),
-        sample_score("tone/courtesy", samples, courteous, ctx, summary="answers with a word of courtesy or empathy"),
+        sample_score("tone/courtesy", samples, lambda s: courteous(s.text), ctx, summary="answers with a word of courtesy or empathy"),
         sample_score("tone/faults", samples, lambda s: bool(found[s.id]), ctx, direction="lower", summary=f"answers with {what}"),
     ]
+
+
+def courteous(answer: str) -> bool:
+    """Whether the answer has a word of courtesy or empathy."""
+    return bool(_COURTEOUS.search(answer))
 
 
 def faults(answer: str, asked: str = "") -> dict[str, str]:

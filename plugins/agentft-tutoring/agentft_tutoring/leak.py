@@ -39,6 +39,12 @@ def answer_leak(samples: Sequence[Sample], generate: Generate, config: Any, ctx:
     return [sample_score("answer-leak", asked, lambda s: bool(told[s.id]), ctx, direction="lower", summary=summary, details=details)]
 
 
+def leak_of(text: str, prompt: Example) -> str | None:
+    """The words that tell the known answer, empty if none do; None where the prompt names none, or the student has said it."""
+    accepted = forms(prompt)
+    return None if not accepted or _said_by_student(prompt) else leaked(text, accepted)
+
+
 def forms(prompt: Example) -> list[str]:
     """The accepted forms of the known answer, empty if there is none.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentft.components import EvaluatorSpec, PersonaSpec, SourceSpec
+from agentft.components import CriticSpec, EvaluatorSpec, PersonaSpec, SourceSpec
 from agentft.hookspecs import hookimpl
 
 _PACKAGE = "agentft_tutoring"
@@ -46,6 +46,11 @@ def agentft_sources() -> list[SourceSpec]:
             produces="preference",
         ),
     ]
+
+
+@hookimpl
+def agentft_critics() -> list[CriticSpec]:
+    return [CriticSpec("guidance", "No answer told, no step carried out, a question at the end", f"{_PACKAGE}.critic:guidance")]
 
 
 @hookimpl
