@@ -93,6 +93,7 @@ class Pairs(Model):
     anchors: bool = Field(default=False, description="besides: the demonstrated answer against a sample, for prompts that have one")
     margin: float = Field(default=1.0, ge=0, description="items that the chosen answer must pass beyond the rejected one")
     score_margin: float = Field(default=0.5, ge=0, description="or standard deviations of the critics' scalar, where there is one")
+    keep_substance: bool = Field(default=True, description="the chosen answer may fail no item of substance that the rejected one meets")
     max_per_prompt: int = Field(default=3, ge=1, description="pairs per prompt, those with the largest margin first")
     length_ratio: Range = Field(default=(0.5, 2.0), description="words of chosen / rejected")
     length_balance: Share = Field(default=0.1, description="by how much the mean lengths of chosen and rejected may differ over the set")

@@ -50,11 +50,16 @@ class Account:
 def better(left: Judgement, right: Judgement, options: Any, spread: float = math.nan) -> float:
     """By how many checklist items ``left`` is better than ``right``; 0 where the difference is below the margin.
 
-    Only items that both were decided on count. Where no item tells them apart, half a standard deviation (``score_margin``) of
-    the critics' scalar does; its difference in standard deviations is returned then.
+    Only items that both were decided on count. An answer that fails an item of substance which the other one meets is not better,
+    whatever it gains in form (``keep_substance``): learned from, such pairs buy form with emptiness. Where no item tells
+    the two apart, half a standard deviation (``score_margin``) of the critics' scalar does; its difference in standard
+    deviations is returned then.
     """
     one, other = ({v.item: v.verdict for v in judged.verdicts if v.verdict in ("pass", "fail")} for judged in (left, right))
     both = one.keys() & other.keys()
+    substance = {v.item for v in (*left.verdicts, *right.verdicts) if v.kind == "substance"}
+    if options.keep_substance and any(one[item] == "fail" and other[item] == "pass" for item in both & substance):
+        return 0.0
     items = sum((one[item] == "pass") - (other[item] == "pass") for item in both)
     if items:
         return items if items >= options.margin else 0.0
@@ -113,13 +118,13 @@ def make_pairs(
             found.append(_pair(prompt, revision, original, margin, "revision"))
     if options.from_samples and len(samples) > 1:
         clean = [one for one in samples if not one.judgement.broken and one.text.strip()]
-        ranked = sorted(samples, key=lambda one: (one.judgement.passed, _or_zero(one.judgement.score), one.id))
         if not clean:
             account.drop("no sample without a broken hard item", prompt.id)
         else:
-            best = max(clean, key=lambda one: (one.judgement.passed, _or_zero(one.judgement.score), one.id))
-            low = _low(ranked)
-            margin = better(best.judgement, low.judgement, options, spread)
+            low = _low(sorted(samples, key=_rank))
+            margin, best = max(
+                ((better(one.judgement, low.judgement, options, spread), one) for one in clean), key=lambda pair: (pair[0], _rank(pair[1]))
+            )
             if margin > 0:
                 found.append(_pair(prompt, best, low, margin, "sample"))
             else:
@@ -136,10 +141,15 @@ def anchor_pairs(
     if broken or not others:
         account.drop("demonstration breaks a hard item" if broken else "no sample beside the demonstration", prompt.id)
         return []
-    low = _low(sorted(others, key=lambda one: (one.judgement.passed, _or_zero(one.judgement.score), one.id)))
+    low = _low(sorted(others, key=_rank))
     ids = low.judgement.feedback_ids
     chosen, rejected = Message("assistant", demonstrated.strip()), Message("assistant", low.text.strip())
     return [Preference(f"{prompt.id}#demonstrated>{low.id}", prompt, chosen, rejected, 1.0, "human", ids)]
+
+
+def _rank(one: Candidate) -> tuple[int, float, str]:
+    """The more items passed, the higher; then the critics' scalar; then the id, so that the order is always the same."""
+    return one.judgement.passed, _or_zero(one.judgement.score), one.id
 
 
 def _low(ranked: Sequence[Candidate]) -> Candidate:

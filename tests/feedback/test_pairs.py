@@ -133,3 +133,16 @@ def test_a_demonstration_is_preferred_to_the_worst_sample_unless_it_breaks_a_har
     assert making.anchor_pairs(prompt(), "no", samples, [Verdict("h", "fail", severity="hard")], account) == []
     assert making.anchor_pairs(prompt(), "poor", samples[1:], [], account) == []
     assert account.drops == {"demonstration breaks a hard item": 1, "no sample beside the demonstration": 1}
+
+
+def test_form_is_not_bought_with_substance():
+    def judged(name: str, passed: str, failed: str, told: bool) -> making.Candidate:
+        one = candidate(name, f"text {name}", passed, failed)
+        facts = Verdict("facts", "pass" if told else "fail", kind="substance")
+        return making.Candidate(one.response, Judgement(name, (*one.judgement.verdicts, facts), {}, {}, ()))
+
+    empty, told, plain = judged("p1#0", "abc", "", False), judged("p1#1", "", "abc", True), judged("p1#2", "a", "bc", True)
+    assert making.better(empty.judgement, told.judgement, OPTIONS) == 0
+    assert making.better(empty.judgement, told.judgement, Pairs(keep_substance=False)) == 2
+    (pair,) = making.make_pairs(prompt(), [empty, told, plain], {}, OPTIONS, making.Account())
+    assert (pair.chosen.content, pair.rejected.content) == ("text p1#2", "text p1#1"), "the best that keeps the facts, not the best of all"
