@@ -66,9 +66,14 @@ class TemplateSpec(Spec):
 
 @dataclass(frozen=True)
 class SourceSpec(CodeSpec):
-    """Yields records: ``(config, ctx) -> Iterator[Example]``. ``produces`` is ``example``, ``prompt`` or ``preference``."""
+    """Yields records: ``(config, ctx) -> Iterator[Example]``. ``produces`` is ``example``, ``prompt`` or ``preference``.
+
+    ``practice``: prompts that rounds of feedback practise on; a recipe that `agentft init` writes names them under ``refine.prompts``
+    and keeps them out of the evaluation.
+    """
 
     consumes: str = ""
+    practice: bool = False
 
     kind: ClassVar[str] = "source"
 

@@ -40,8 +40,15 @@ def command(recipe: str, overrides: tuple[str, ...], runs: str, shown: int, as_j
     if signal is None:
         click.echo("the recipe trains nothing")
         return
+    if pairs := signal.get("pairs"):
+        click.echo(
+            f"preference pairs: {pairs['rows_out']} of {pairs['rows_in']}, longest answer with its prompt {pairs['longest']} tokens; "
+            f"dropped: {_reasons(pairs['drops']) or 'none'}"
+        )
     lengths = _lengths(pipeline.rows.path / "train.jsonl")
     train = signal["train"]
+    if not lengths:
+        return
     click.echo(
         f"tokens a row: {_quantiles(lengths)}; {train['supervised_tokens']} of {train['tokens']} tokens supervised"
         f" ({train['supervised_tokens'] / max(1, train['tokens']):.0%}); dropped: {_reasons(train['drops']) or 'none'}"

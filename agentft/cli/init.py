@@ -13,7 +13,7 @@ from agentft.cli.common import make_host
 from agentft.errors import UserError
 
 if TYPE_CHECKING:
-    from agentft.catalog import Catalog
+    from agentft.catalog import Catalog, Entry
 
 RECIPE = """\
 # agentft check {folder}/recipe.yaml     finds every mistake before anything runs
@@ -30,8 +30,22 @@ persona: persona.yaml
   split: {{validation: 0.1, test: 0.1, by: group, seed: 7}}
 {prompts}train:
   - {{use: sft, strategy: {{lora: {{r: 16}}}}, epochs: 3, learning_rate: 1e-3}}
-evaluate:
+{refine}evaluate:
 {evaluators}
+"""
+
+REFINE = """\
+# Rounds of feedback: agentft refine {folder}/recipe.yaml (docs/rounds.md). Without these lines `agentft run` stops after the evaluation.
+refine:
+  rounds: 1
+  prompts: [{prompts}]
+  max_prompts: 100
+  critics: [{critics}]
+  train: {{use: dpo, epochs: 1, learning_rate: 1e-4, loss_weights: [1.0, 0.2]}}
+  control: {{use: sft, epochs: 1, learning_rate: 2e-4}}
+  gate:
+    primary: persona-adherence
+    guardrails: [{{use: {guard}, margin: 0.05}}]
 """
 
 PERSONA = """\
@@ -84,7 +98,7 @@ def command(folder: Path, persona: str, model: str, force: bool) -> None:
     namespace = persona.partition("/")[0] if "/" in persona else ""
     files = {
         "persona.yaml": PERSONA.format(name=name, parent=persona, summary=entry.spec.summary),
-        "recipe.yaml": _recipe(catalog, folder, name, model, namespace, entry.distribution),
+        "recipe.yaml": _recipe(catalog, folder, name, model, namespace, entry.distribution, persona),
     }
     if not namespace:
         files["conversations.jsonl"] = "".join(_row(question, answer) for question, answer in CONVERSATIONS)
@@ -103,12 +117,33 @@ def _row(question: str, answer: str) -> str:
     return json.dumps({"messages": messages}, ensure_ascii=False) + "\n"
 
 
-def _recipe(catalog: Catalog, folder: Path, name: str, model: str, namespace: str, distribution: str) -> str:
-    mine = {kind: [e for e in catalog.entries(kind) if namespace and e.plugin.name == namespace] for kind in ("source", "evaluator")}
+def _has_rows(catalog: Catalog, source: Entry, persona: str) -> bool:
+    """Whether a packaged source has rows for a persona; not every persona of a plugin has queries of its own."""
+    from agentft.contracts import DataContext
+    from agentft.data.packaged import PackagedConfig
+    from agentft.errors import DataError
+    from agentft.persona import load_persona
+
+    try:
+        next(iter(catalog.target(source)(PackagedConfig.model_validate({}), DataContext(persona=load_persona(catalog, persona)))))
+    except DataError:
+        return False
+    return True
+
+
+def _recipe(catalog: Catalog, folder: Path, name: str, model: str, namespace: str, distribution: str, persona: str) -> str:
+    mine = {
+        kind: [e for e in catalog.entries(kind) if namespace and e.plugin.name == namespace] for kind in ("source", "critic", "evaluator")
+    }
     # A source that needs options (a path) cannot be used as it is.
     packaged = [e for e in mine["source"] if getattr(catalog.config_model(e), "__name__", "") == "PackagedConfig"]
     sources = [f"    - {e.name}" for e in packaged if getattr(e.spec, "produces", "") == "example"]
-    prompts = [e.name for e in packaged if getattr(e.spec, "produces", "") == "prompt"]
+    asked = [e for e in packaged if getattr(e.spec, "produces", "") == "prompt"]
+    prompts = [e.name for e in asked if not getattr(e.spec, "practice", False)]
+    practice = [e.name for e in asked if getattr(e.spec, "practice", False) and _has_rows(catalog, e, persona)]
+    refine = REFINE.format(
+        folder=folder, prompts=", ".join(practice), critics=", ".join(e.name for e in mine["critic"]), guard="relevance/facts"
+    )
     evaluators = [
         *(e for e in BUILTIN_EVALUATORS if e in catalog.names("evaluator")),
         *(e.name for e in mine["evaluator"] if not missing(e)),
@@ -120,5 +155,6 @@ def _recipe(catalog: Catalog, folder: Path, name: str, model: str, namespace: st
         requires=f'requires: ["{distribution}"]\n' if namespace else "",
         sources="\n".join(sources) or "    - {use: jsonl, path: conversations.jsonl}",
         prompts=f"  prompts: [{', '.join(prompts)}]\n" if prompts else "",
+        refine=refine if practice else "",
         evaluators="\n".join(f"  - {e}" for e in evaluators),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -102,3 +103,11 @@ def test_runs_list_show_and_gc(agentft, tmp_path):
     assert agentft("runs", "gc", input="n\n").exit_code == 0 and (tmp_path / "runs" / "stages" / "data-old").exists()
     agentft("runs", "gc", "--yes")
     assert not (tmp_path / "runs" / "stages" / "data-old").exists() and Store(tmp_path / "runs").manifest("job")["stages"]
+
+
+def test_init_keeps_what_is_practised_on_out_of_the_evaluation(agentft):
+    agentft("init", "support", "--persona", "customer-service/support")
+    text = Path("support/recipe.yaml").read_text("utf-8")
+    assert "  prompts: [customer-service/prompts]\n" in text and "refine:\n  rounds: 1\n  prompts: [customer-service/queries]\n" in text
+    agentft("init", "reader", "--persona", "tutoring/reading-tutor")
+    assert "refine:" not in Path("reader/recipe.yaml").read_text("utf-8"), "there is nothing to practise on for this persona"

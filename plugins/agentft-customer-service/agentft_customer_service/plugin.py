@@ -35,6 +35,7 @@ def agentft_sources() -> list[SourceSpec]:
             f"{_PACKAGE}.sources:queries",
             _PACKAGED,
             produces="prompt",
+            practice=True,
         ),
     ]
 

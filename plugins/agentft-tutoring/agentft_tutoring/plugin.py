@@ -31,6 +31,7 @@ def agentft_sources() -> list[SourceSpec]:
             f"{_PACKAGE}.sources:queries",
             _PACKAGED,
             produces="prompt",
+            practice=True,
         ),
         SourceSpec(
             "bridge",
