@@ -299,6 +299,15 @@ class _Check:
         except (OSError, UnicodeDecodeError) as error:
             self.report(("persona", "use"), f"the template '{persona.template}' of persona '{persona.name}' cannot be read: {error}")
 
+        for name, chosen in persona.templates.items():
+            try:
+                path = Path(chosen) if chosen.endswith(".j2") else self.catalog.path(self.catalog.get("template", chosen))
+                found = jinja.syntax_errors(path.read_text("utf-8"))
+            except (PluginError, OSError, UnicodeDecodeError) as error:
+                found = [str(error)]
+            for problem in found:
+                self.report(("persona", "use"), f"persona '{persona.name}': its template '{name}' cannot be used: {problem}")
+
     def language(self, persona: Persona) -> None:
         for _, path, use in part_uses(self.recipe):
             spoken = use.options.get("language")

@@ -117,6 +117,7 @@ class Persona(Model):
     variables: dict[str, str | int | float | bool] = Field(default_factory=dict)
     tools: Listed[dict[str, Any]] = ()
     template: str = "system"
+    templates: dict[str, str] = Field(default_factory=dict)
     extends: str | None = None
     lineage: Listed[str] = ()
 
@@ -166,7 +167,12 @@ class Persona(Model):
     @property
     def digest(self) -> str:
         """sha256 of the content; where the file lies makes no difference."""
-        content = {**self.to_dict(), "template": Path(self.template).name if _is_file(self.template, ".j2") else self.template}
+
+        def plain(template: str) -> str:
+            return Path(template).name if _is_file(template, ".j2") else template
+
+        feedback = {name: plain(template) for name, template in self.templates.items()}
+        content = {**self.to_dict(), "template": plain(self.template), "templates": feedback}
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

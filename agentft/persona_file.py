@@ -320,6 +320,7 @@ def _build(
         "variables": dict(filled),
         "tools": scalar("tools") or [],
         "template": _template(layers, language),
+        "templates": _templates(layers),
         "extends": layers[-1].data.get("extends"),
         "lineage": [document.data["name"] for document in reversed(layers)],
     }
@@ -332,6 +333,15 @@ def _demanded_language(rule: Any) -> str | None:
     if "language" in rule:
         return str(rule["language"])
     return next((found for part in rule.get("all", ()) if (found := _demanded_language(part))), None)
+
+
+def _templates(layers: list[yamlio.Document]) -> dict[str, str]:
+    """Templates of the rounds; the last file that names one wins, and a file is looked for beside it."""
+    found: dict[str, str] = {}
+    for layer in layers:
+        for name, value in _mapped(layer, "templates").items():
+            found[name] = str(Path(layer.file).parent / value) if value.endswith(".j2") else value
+    return found
 
 
 def _template(layers: list[yamlio.Document], language: str) -> str:

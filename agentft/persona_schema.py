@@ -120,6 +120,11 @@ class PersonaFile(Model):
         min_length=1,
         description="template of the system prompt: a name, or a `.j2` file beside this one; left out: `system` (`system-zh` for `zh`)",
     )
+    templates: dict[Literal["critique", "refine", "judge_pair"], str] = Field(
+        default_factory=dict,
+        description="templates of the rounds of feedback, instead of the built-in ones: `critique`, `refine` or `judge_pair` -> "
+        "a name, or a `.j2` file beside this one",
+    )
     variables: dict[str, Variable] = Field(
         default_factory=dict, description="values that a recipe may change; used in texts as `{{ name }}`"
     )

@@ -518,7 +518,8 @@ def template(round_: Round, name: str) -> str:
     """Source of a feedback template, in the persona's language."""
     from agentft.feedback.prompts import template_source
 
-    return template_source(round_.session.catalog, name, round_.session.persona.language)
+    persona = round_.session.persona
+    return template_source(round_.session.catalog, name, persona.language, persona.templates)
 
 
 def open_model(round_: Round, use: Any) -> Any:

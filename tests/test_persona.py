@@ -437,3 +437,31 @@ def test_any_shape_is_a_persona_or_a_list_of_problems(write, shape):
         Persona.load(write(json.dumps(shape)))
     except RecipeError as error:
         assert all(problem.line for problem in error.problems if "has no value" not in problem.message)
+
+
+def test_templates_of_the_rounds_are_inherited_and_found_beside_their_file(tmp_path):
+    from agentft import Host
+    from agentft.check import check_recipe
+    from agentft.feedback.prompts import template_source
+    from agentft.recipe import Recipe
+
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "mine.j2").write_text("Mend this: {{ response }}", "utf-8")
+    base = "name: base\nsummary: s\nlanguage: en\nrole: r\ntemplates: {refine: mine.j2, critique: system}\n"
+    (tmp_path / "deep" / "base.yaml").write_text(base, "utf-8")
+    (tmp_path / "child.yaml").write_text("name: child\nextends: deep/base.yaml\ntemplates: {critique: system-zh}\n", "utf-8")
+    persona = Persona.load(tmp_path / "child.yaml")
+    catalog = Host(allow=()).catalog
+    assert template_source(catalog, "refine", "en", persona.templates) == "Mend this: {{ response }}"
+    assert persona.templates["critique"] == "system-zh"
+    assert "Reply A:" in template_source(catalog, "judge_pair", "en", persona.templates)
+    recipe = Recipe.parse(
+        f"name: x\nmodel: smollm2-135m\npersona: {tmp_path / 'child.yaml'}\nevaluate: [persona-adherence]\n"
+        "data: {prompts: [{use: jsonl, path: " + str(tmp_path / "child.yaml") + "}]}\n"
+    )
+    assert check_recipe(recipe, catalog) == []
+    (tmp_path / "deep" / "mine.j2").write_text("{% if %}", "utf-8")
+    assert "its template 'refine' cannot be used" in check_recipe(recipe, catalog)[0].message
+    (tmp_path / "wrong.yaml").write_text(base.replace("refine:", "revise:"), "utf-8")
+    with pytest.raises(RecipeError, match="revise"):
+        Persona.load(tmp_path / "wrong.yaml")

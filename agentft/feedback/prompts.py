@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
 from agentft.components import ModelRef
 from agentft.contracts import Backend
-from agentft.errors import RecipeError
+from agentft.errors import DataError, RecipeError
 from agentft.validation import Model
 
 if TYPE_CHECKING:
@@ -33,11 +34,25 @@ class ModelUse(Model):
         return {"model": data} if isinstance(data, str) else data
 
 
-def template_source(catalog: Catalog, name: str, language: str) -> str:
+def template_source(catalog: Catalog, name: str, language: str, chosen: Mapping[str, str] | None = None) -> str:
     """Jinja source of a feedback template (``critique``, ``refine``, ``judge_pair``) in a language.
 
     The ``-zh`` variant for Chinese; a plugin puts its own in their place with ``replaces``.
+
+    Args:
+        chosen: a persona's ``templates``: name -> a template of the catalog, or a ``.j2`` file.
+
+    Raises:
+        PluginError: no such template.
+        DataError: the file cannot be read.
     """
+    if chosen and name in chosen:
+        if not chosen[name].endswith(".j2"):
+            return catalog.path(catalog.get("template", chosen[name])).read_text("utf-8")
+        try:
+            return Path(chosen[name]).read_text("utf-8")
+        except OSError as error:
+            raise DataError(f"template '{name}' of the persona: cannot read {chosen[name]}: {error.strerror or error}") from None
     name = name.replace("_", "-")
     wanted = f"{name}-zh" if language == "zh" and f"{name}-zh" in catalog.names("template") else name
     return catalog.path(catalog.get("template", wanted)).read_text("utf-8")
