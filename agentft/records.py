@@ -251,7 +251,7 @@ class Feedback:
         return cls(**{**data, "verdicts": verdicts, "score": math.nan if score is None else float(score)})
 
 
-ORIGINS = ("revision", "sample", "human", "imported")
+ORIGINS = ("revision", "sample", "anchor", "human", "imported")
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,8 @@ class Preference:
         prompt: the conversation up to the message that is answered.
         chosen, rejected: one assistant message each. Exactly one may be None: a thumbs-up or thumbs-down without a partner.
         margin: by how much ``chosen`` is better, in the units of whoever judged (checklist items, score points); NaN if unknown.
-        origin: ``revision`` (chosen is a refinement of rejected), ``sample`` (two samples), ``human`` or ``imported``.
+        origin: ``revision`` (chosen is a refinement of rejected), ``sample`` (two samples), ``anchor`` (a demonstration over
+            a sample), ``human`` or ``imported``.
         feedback_ids: the :class:`Feedback` that it was made from.
     """
 

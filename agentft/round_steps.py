@@ -297,7 +297,7 @@ def pair(round_: Round, out: Path) -> Outcome:
 
 
 def agreed(round_: Round, pairs: Sequence[Preference], account: making.Account) -> list[Preference]:
-    """The pairs in which a judge prefers the chosen answer in both orders; what people chose needs no judge.
+    """The pairs in which a judge prefers the chosen answer in both orders; what people chose or demonstrated needs no judge.
 
     Raises:
         DataError: the judge answers nothing at all; the pairs would all be lost for the wrong reason.
@@ -305,7 +305,7 @@ def agreed(round_: Round, pairs: Sequence[Preference], account: making.Account) 
     from agentft.feedback.pairwise import Duel, by_likelihood, by_text, compare_pairs
 
     backend = open_model(round_, round_.options.pairs.swap)
-    asked = [one for one in pairs if one.origin != "human" and one.chosen and one.rejected]
+    asked = [one for one in pairs if one.origin not in ("human", "anchor") and one.chosen and one.rejected]
     duels = [Duel(one.id, one.prompt, one.chosen.content, one.rejected.content) for one in asked if one.chosen and one.rejected]
     report = arms.counter(round_.pipeline.progress, 2 * len(duels))
     # A model in this process is asked by likelihood, which has always an answer; a server in words.

@@ -135,16 +135,22 @@ def make_pairs(
 def anchor_pairs(
     prompt: Example, demonstrated: str, samples: Sequence[Candidate], verdicts: Sequence[Verdict], account: Account
 ) -> list[Preference]:
-    """The demonstrated answer over the sample that passes least. What an expert wrote needs no margin, but may break no hard item."""
+    """The demonstrated answer over the sample that passes least; of equally poor ones, the one nearest to it in length.
+
+    What an expert wrote needs no margin, but may break no hard item. Demonstrations are often much shorter or longer than what a
+    model writes, and with nothing else to tell the two apart a length is what would be learned.
+    """
     broken = [verdict.item for verdict in verdicts if verdict.verdict == "fail" and verdict.severity == "hard"]
     others = [one for one in samples if one.text.strip() and one.text.strip() != demonstrated.strip()]
     if broken or not others:
         account.drop("demonstration breaks a hard item" if broken else "no sample beside the demonstration", prompt.id)
         return []
-    low = _low(sorted(others, key=_rank))
+    length, worst = len(words(demonstrated)), _low(sorted(others, key=_rank)).judgement.passed
+    equal = [one for one in others if one.judgement.passed == worst]
+    low = min(equal, key=lambda one: (abs(len(words(one.text)) - length), _rank(one)))
     ids = low.judgement.feedback_ids
     chosen, rejected = Message("assistant", demonstrated.strip()), Message("assistant", low.text.strip())
-    return [Preference(f"{prompt.id}#demonstrated>{low.id}", prompt, chosen, rejected, 1.0, "human", ids)]
+    return [Preference(f"{prompt.id}#demonstrated>{low.id}", prompt, chosen, rejected, 1.0, "anchor", ids)]
 
 
 def _rank(one: Candidate) -> tuple[int, float, str]:

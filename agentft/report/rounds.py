@@ -36,6 +36,7 @@ KINDS = {
 ORIGINS = {
     "revision": "revised answer over the first one",
     "sample": "better sample over a worse one",
+    "anchor": "demonstrated answer over the model's own",
     "human": "chosen or written by a person",
     "imported": "from a preference data set",
 }

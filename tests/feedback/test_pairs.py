@@ -129,10 +129,12 @@ def test_a_demonstration_is_preferred_to_the_worst_sample_unless_it_breaks_a_har
     account = making.Account()
     samples = [candidate("p1#0", "fine", "ab"), candidate("p1#1", "poor", "", "ab")]
     (pair,) = making.anchor_pairs(prompt(), " as the expert said ", samples, [Verdict("a", "fail")], account)
-    assert (pair.chosen.content, pair.rejected.content, pair.origin) == ("as the expert said", "poor", "human")
+    assert (pair.chosen.content, pair.rejected.content, pair.origin) == ("as the expert said", "poor", "anchor")
     assert making.anchor_pairs(prompt(), "no", samples, [Verdict("h", "fail", severity="hard")], account) == []
     assert making.anchor_pairs(prompt(), "poor", samples[1:], [], account) == []
     assert account.drops == {"demonstration breaks a hard item": 1, "no sample beside the demonstration": 1}
+    samples.append(candidate("p1#2", "poor but long enough", "", "ab"))
+    assert making.anchor_pairs(prompt(), "as the expert said", samples, [], account)[0].rejected.content == "poor but long enough"
 
 
 def test_form_is_not_bought_with_substance():
