@@ -22,7 +22,7 @@ All three take the same JSON-plain mapping. Every part may be absent, null or em
     ``inconclusive`` or ``missing``), ``text``, ``difference, ci, unit``, ``needed`` (a number or a range of two)
   - ``flow`` (``name, count``; a name with "kept" is the yield), ``drops`` (reason -> count), ``critics`` (``name, calibrated, text``)
   - ``training``: ``arm``, ``words`` (sentences), ``curve`` (``step, loss?, margin?, drift?``)
-  - ``pairs``: ``prompt`` (messages), ``rejected, chosen`` (texts), ``origin`` (``revision``, ``sample``, ``human`` or ``imported``),
+  - ``pairs``: ``prompt`` (messages), ``rejected, chosen`` (texts), ``origin`` (one of :data:`~agentft.records.ORIGINS`),
     ``critique``, ``mended`` (items)
   - ``moved``: items of the checklist: ``item, text, severity``, ``before, after`` (shares), ``count_fixed?, count_broken?``, and ``fixed,
     broken``: ``prompt, before, after`` (texts)
@@ -37,6 +37,7 @@ from __future__ import annotations
 
 from agentft.report.page import render_report
 from agentft.report.plots import save_overview_png
+from agentft.report.rounds_plots import save_rounds_png
 from agentft.report.verdict import summary_text
 
-__all__ = ["render_report", "save_overview_png", "summary_text"]
+__all__ = ["render_report", "save_overview_png", "save_rounds_png", "summary_text"]

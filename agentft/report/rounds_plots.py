@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentft.report import plain
-from agentft.report.canvas import SMALL, Palette, add_axes, beside, figure, fit, text_width, ticks
+from agentft.report.canvas import PRINT, SMALL, Palette, add_axes, beside, figure, fit, style, text_width, ticks, to_png
 from agentft.report.curves import series
 from agentft.report.svg import both_widths
 
@@ -100,6 +101,26 @@ def rounds_svg(found: Sequence[Mapping[str, Any]]) -> str:
     if not story.panels:
         return ""
     return both_widths(lambda palette, width: _rounds(story, palette, width), "rounds", story.label)
+
+
+def save_rounds_png(data: Mapping[str, Any], path: Path | str) -> Path:
+    """The rounds of a run as one picture for a README: scores per round and arm with their intervals.
+
+    Args:
+        data: what :func:`agentft.report.render_report` takes.
+        path: the PNG to write, 1600 px wide, on white.
+
+    Raises:
+        ValueError: if no round has a score to draw.
+    """
+    story = _read(plain.rows(data.get("rounds")))
+    if not story.panels:
+        raise ValueError("there is nothing to draw: no round of the run has been decided")
+    with style(PRINT):
+        drawn = _rounds(story, PRINT, 800)
+        drawn.patch.set_facecolor(PRINT.paper)
+        drawn.patch.set_alpha(1)
+        return to_png(drawn, path)
 
 
 def _read(found: Sequence[Mapping[str, Any]]) -> _Story:

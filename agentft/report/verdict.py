@@ -169,7 +169,7 @@ def _listed(names: Sequence[str], most: int = 8) -> str:
 
 
 def summary_text(data: Mapping[str, Any], width: int = 88) -> str:
-    """The headline of a run as plain text for a terminal: title, verdict in words, one line per headline metric, warnings.
+    """The headline of a run as plain text for a terminal: title, verdict in words, one line per headline metric, rounds, warnings.
 
     The same sentences stand at the top of the HTML report. Ends with a newline; never raises on missing parts.
     """
@@ -180,6 +180,12 @@ def summary_text(data: Mapping[str, Any], width: int = 88) -> str:
     if outcome.shown:
         lines.append("")
         lines += _table([_line(effect) for effect in outcome.shown])
+    decided = [one for one in plain.rows(data.get("rounds")) if plain.string(one.get("state"))]
+    if decided:
+        lines.append("")
+    for one in decided:
+        words = f"round {plain.integer(one.get('round'))} {plain.string(one.get('state'))}: {plain.string(one.get('sentence'))}"
+        lines += textwrap.wrap(words, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     for warning in plain.strings(data.get("warnings")):
         lines += textwrap.wrap(f"! {warning}", width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     return plain.printable("\n".join(lines)).replace(plain.NBSP, " ") + "\n"

@@ -140,6 +140,17 @@ def test_lines_fit_a_terminal(run_data: dict[str, Any]) -> None:
     assert not any("\u00a0" in line for line in lines)
 
 
+def test_the_terminal_says_what_became_of_the_rounds() -> None:
+    rounds = [{"round": 1, "state": "promoted", "sentence": "all 9 conditions hold"}, {"round": 2, "state": ""}]
+    text = said(rounds=rounds)
+    assert "round 1 promoted: all 9 conditions hold" in text and "round 2" not in text
+
+
+@pytest.mark.parametrize("rounds", [[{"state": "rejected"}, 3], None, "x"])
+def test_holes_in_rounds_are_no_reason_to_fail(rounds: Any) -> None:
+    assert summary_text({"rounds": rounds}).endswith("\n")
+
+
 @pytest.mark.parametrize("data", [{}, {"comparisons": None, "warnings": "one"}, {"comparisons": [{}], "status": None}])
 def test_holes_are_no_reason_to_fail(data: dict[str, Any]) -> None:
     assert summary_text(data).endswith("\n")
