@@ -1,4 +1,4 @@
-"""Generation in process, through transformers: batched, and the persona's prompt run once per batch."""
+"""Generation in process: batched, and the persona's prompt run once for all prompts."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentft.contracts import GenerationSettings
-from agentft.engine.prefix import common_prefix, prefix_cache, why_not
+from agentft.engine.decode import unsupported
+from agentft.engine.prefix import common_prefix
 from agentft.errors import DataError
 from agentft.records import Example, Response
 
 if TYPE_CHECKING:
     from agentft.engine.agent import LoadedAgent
-
-# New tokens after which rows that have ended leave the batch.
-PHASE = 24
 
 OnBatch = Callable[[Sequence[Response]], None]
 
@@ -30,7 +28,9 @@ class TransformersBackend:
 
     def __init__(self, agent: LoadedAgent, config: Any = None):
         self.agent = agent
-        self._share = agent.profile.share_prefix and not why_not(agent.model)
+        self._own_loop = agent.profile.share_prefix and not unsupported(agent.model)
+        self._prefix: list[int] = []
+        self._keys: tuple[list[int], list[tuple[Any, Any]]] | None = None
         self._stops = set(agent.renderer.stop_token_ids)
 
     def generate(
@@ -58,6 +58,7 @@ class TransformersBackend:
         if answers:
             report(list(answers.values()))
         encoded.sort(key=lambda item: (-len(item[1]), prompts[item[0]].id, item[0]))
+        self._prefix = encoded[0][1][: common_prefix([tokens for _, tokens in encoded])] if encoded else []
         for start in range(0, len(encoded), settings.batch_size):
             batch = encoded[start : start + settings.batch_size]
             ids = [prompts[index].id for index, _ in batch]
@@ -92,51 +93,57 @@ class TransformersBackend:
         return responses
 
     def _run(self, ids: Sequence[str], rows: Sequence[list[int]], settings: GenerationSettings) -> list[list[int]]:
-        """New token ids of each row, padding after the stop token included."""
+        """New token ids of each row, from its stop token on anything."""
+        import torch
+
+        from agentft.engine.decode import Sampler, decode, greedy
+
+        with torch.inference_mode():
+            if not self._own_loop:
+                return self._library(ids, rows, settings)
+            prefix = self._prefix if all(row[: len(self._prefix)] == self._prefix for row in rows) else []
+            seeds = [_seed(settings, name) for name in ids]
+            choose = Sampler(seeds, settings.temperature, settings.top_p) if settings.temperature else greedy
+            return decode(
+                self.agent.model,
+                self._shared_keys(prefix),
+                [row[len(prefix) :] for row in rows],
+                stops=self._stops,
+                pad=self.agent.tokenizer.pad_token_id,
+                new_tokens=settings.max_new_tokens,
+                choose=choose,
+            )
+
+    def _shared_keys(self, prefix: list[int]) -> list[tuple[Any, Any]]:
+        """Computed once for as long as prompts begin alike, which a persona's do."""
+        from agentft.engine.decode import shared_keys
+
+        if self._keys is None or self._keys[0] != prefix:
+            self._keys = (prefix, shared_keys(self.agent.model, prefix))
+        return self._keys[1]
+
+    def _library(self, ids: Sequence[str], rows: Sequence[list[int]], settings: GenerationSettings) -> list[list[int]]:
+        """Through transformers' own generate: for models whose attention cannot be shared."""
         import torch
 
         model, device = self.agent.model, self.agent.model.device
-        shared = common_prefix(rows) if self._share else 0
-        width = max(len(row) for row in rows)
+        width, pad = max(len(row) for row in rows), self.agent.tokenizer.pad_token_id
         gap = [width - len(row) for row in rows]
-        # [shared prefix | padding | rest of the row]: generate takes positions from the mask, padding counts for nothing.
-        pad = self.agent.tokenizer.pad_token_id
-        tokens = torch.tensor([row[:shared] + [pad] * n + row[shared:] for row, n in zip(rows, gap, strict=True)], device=device)
-        mask = torch.tensor([[1] * shared + [0] * n + [1] * (width - shared - n) for n in gap], device=device)
-        # Drawn from the ids, so that a batch gives the same samples in whatever order and run it is computed.
-        seed = int.from_bytes(hashlib.sha256("\0".join([str(settings.seed), *ids]).encode()).digest()[:8], "big") >> 1
-        devices = [device] if device.type == "cuda" else []
-        produced: list[list[int]] = [[] for _ in rows]
-        with torch.inference_mode(), torch.random.fork_rng(devices):
-            torch.manual_seed(seed)
-            cache: Any = prefix_cache(model, tokens[0, :shared], len(rows)) if shared else None
-            waiting, left = list(range(len(rows))), settings.max_new_tokens
-            while waiting:
-                config = self._config(settings, min(PHASE, left) if self._share and len(waiting) > 1 else left)
-                begun = {"past_key_values": cache} if cache is not None else {}
-                output = model.generate(input_ids=tokens, attention_mask=mask, generation_config=config, **begun)
-                new = output.sequences[:, tokens.shape[1] :]
-                for index, fresh in zip(waiting, new.tolist(), strict=True):
-                    produced[index] += fresh
-                left -= new.shape[1]
-                going = [place for place, index in enumerate(waiting) if not self._stops & set(produced[index])]
-                if not going or left <= 0:
-                    break
-                # Rows that have ended leave the batch: an answer in it may be three times as long as the usual one.
-                tokens, cache = output.sequences[going], output.past_key_values
-                mask = torch.cat([mask[going], torch.ones((len(going), new.shape[1]), dtype=mask.dtype, device=device)], 1)
-                cache.batch_select_indices(torch.tensor(going, device=device))
-                waiting = [waiting[place] for place in going]
-        return produced
+        tokens = torch.tensor([[pad] * n + row for row, n in zip(rows, gap, strict=True)], device=device)
+        mask = torch.tensor([[0] * n + [1] * (width - n) for n in gap], device=device)
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(_seed(settings, *ids))
+            output = model.generate(input_ids=tokens, attention_mask=mask, generation_config=self._config(settings))
+        return output[:, width:].tolist()
 
-    def _config(self, settings: GenerationSettings, new_tokens: int) -> Any:
+    def _config(self, settings: GenerationSettings) -> Any:
         """Every knob that would else be filled from the model's own generation_config."""
         from transformers import GenerationConfig
 
         # top_k 0: the library's default is 50, and it is not what top_p alone means.
         sampling = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0} if settings.temperature > 0 else {}
         return GenerationConfig(
-            max_new_tokens=new_tokens,
+            max_new_tokens=settings.max_new_tokens,
             do_sample=bool(sampling),
             **sampling,
             num_beams=1,
@@ -144,5 +151,9 @@ class TransformersBackend:
             eos_token_id=list(self.agent.renderer.stop_token_ids),
             pad_token_id=self.agent.tokenizer.pad_token_id,
             use_cache=True,
-            return_dict_in_generate=True,
         )
+
+
+def _seed(settings: GenerationSettings, *ids: str) -> int:
+    """Drawn from the ids, so that the same prompt gives the same sample in whatever order and run it is computed."""
+    return int.from_bytes(hashlib.sha256("\0".join([str(settings.seed), *ids]).encode()).digest()[:8], "big") >> 1

@@ -33,14 +33,14 @@ def agent(tiny_ref, cpu):
 
 def test_rows_that_have_ended_leave_the_batch_and_nobody_else_notices(agent, backend, monkeypatch):
     """Each row has its own stop token here, so that rows leave at different steps; the tokens are those of single rows."""
-    from agentft.engine import generate
+    from agentft.engine import decode
 
     plain = {prompt.id: one_by_one(agent, prompt, 30) for prompt in PROMPTS}
     stops = {ids[n * 3 % len(ids)] for n, ids in enumerate(plain.values())}
     monkeypatch.setattr(agent.renderer, "stop_token_ids", tuple(stops))
     widths = []
     handle = agent.model.model.layers[0].register_forward_pre_hook(lambda _, args, kwargs: widths.append(len(args[0])), with_kwargs=True)
-    monkeypatch.setattr(generate, "PHASE", 2)
+    monkeypatch.setattr(decode, "LEAVE", 0.0)
     try:
         found = TransformersBackend(agent).generate(PROMPTS, replace(SETTINGS, max_new_tokens=30, batch_size=8))
     finally:
@@ -161,6 +161,8 @@ def test_sampling_is_repeatable_by_seed_and_leaves_the_global_state_alone(backen
     torch.manual_seed(12345)
     assert backend.generate(PROMPTS, settings) == first
     assert backend.generate(PROMPTS, replace(settings, seed=2)) != first
+    # What is drawn for a prompt does not depend on the batch that it is in.
+    assert backend.generate(PROMPTS[2:5], replace(settings, batch_size=2)) == first[2:5]
 
 
 def test_settings_of_the_models_makers_do_not_leak_in(tiny_ref, cpu, tmp_path):
