@@ -41,7 +41,7 @@ refine:
   prompts: [{prompts}]
   max_prompts: 100
   critics: [{critics}]
-  train: {{use: dpo, epochs: 1, learning_rate: 1e-4, loss_weights: [1.0, 0.2]}}
+  train: {{use: dpo, epochs: 1, learning_rate: 1e-4, loss_weights: [1.0, 0.5]}}
   control: {{use: sft, epochs: 1, learning_rate: 2e-4}}
   gate:
     primary: persona-adherence
