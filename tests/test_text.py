@@ -75,10 +75,10 @@ def test_as_many_sentences_as_were_joined(parts, mark):
 @pytest.mark.parametrize("text", ["!" * 50_000 + "a", "a. " * 20_000, "*_" * 30_000, "." * 50_000, "。" * 30_000 + "!x" * 20_000])
 def test_degenerate_answers_take_no_time(text):
     # A model that got stuck repeats one token to the limit; counting must not get stuck with it.
-    start = time.perf_counter()
+    start = time.process_time()
     tools.sentences(text)
     tools.words(text)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize(("text", "count"), [("What? Why??", 2), ("是吗？真的？！", 2), ("No.", 0)])

@@ -300,10 +300,8 @@ def test_the_page_stays_small_whatever_comes(run_data: dict[str, Any], html: str
     assert "more characters" in text and "300 more are in the run folder" in text and "sample-199" in text and "sample-200" not in text
 
 
-def test_rendering_is_quick_and_repeats_exactly(run_data: dict[str, Any], html: str) -> None:
-    start = time.perf_counter()
+def test_rendering_repeats_exactly(run_data: dict[str, Any], html: str) -> None:
     assert render_report(run_data) == html
-    assert time.perf_counter() - start < 3
 
 
 def test_importing_the_report_does_not_import_matplotlib() -> None:

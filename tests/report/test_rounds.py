@@ -268,9 +268,9 @@ def test_long_texts_are_cut_and_the_page_stays_small(rounds_data):
         for row in one["moved"]:
             row["fixed"] = row["fixed"] * 40
         one["tokens"][0]["pieces"] *= 400
-    start = time.perf_counter()
+    start = time.process_time()
     text = page(rounds_data[1:])
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
     assert "more characters]" in text and "more tokens]" in text
     assert len(text.encode()) < 1_000_000
 
@@ -301,6 +301,6 @@ def test_differences_are_those_a_reader_sees():
 
 
 def test_a_model_that_repeats_itself_is_no_reason_to_wait():
-    start = time.perf_counter()
+    start = time.process_time()
     left, _ = marked("the end the " * 3000, "a the the " * 3000)
-    assert time.perf_counter() - start < 2 and left[0][1]
+    assert time.process_time() - start < 2 and left[0][1]

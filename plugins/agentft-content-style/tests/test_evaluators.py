@@ -204,7 +204,7 @@ def test_source_similarity_with_the_real_model():
 def test_a_degenerate_answer_takes_no_time(personas, piece):
     """Small models repeat themselves without end; a pattern that backtracks would hang the evaluation."""
     samples = fake_samples([("Help me " + piece * 20, piece * 400, {"task": "rewrite"})])
-    started = time.perf_counter()
+    started = time.process_time()
     for evaluator in (style_markers, style_and_facts, facts_kept, reading, verbatim):
         scores(evaluator, samples, eval_context(personas["newsroom"]), StyleConfig())
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5

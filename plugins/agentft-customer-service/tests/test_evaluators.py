@@ -185,7 +185,7 @@ def test_no_evaluator_rewards_an_answer_without_content(prompts, personas):
 def test_a_degenerate_answer_takes_no_time(personas, piece):
     """Small models repeat themselves without end; a pattern that backtracks would hang the evaluation."""
     samples = fake_samples([("Help me " + piece * 20, piece * 400, {"escalate": True, "facts": [["refund"]]})])
-    started = time.perf_counter()
+    started = time.process_time()
     for evaluator in (policy, resolution, escalation, tone):
         scores(evaluator, samples, eval_context(personas["support"]))
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5

@@ -177,7 +177,7 @@ def test_a_tutor_who_solves_the_task_leaks(demonstrations):
 def test_a_degenerate_answer_takes_no_time(personas, piece):
     """Small models repeat themselves without end; a pattern that backtracks would hang the evaluation."""
     samples = fake_samples([("Help me " + piece * 20, piece * 400, {"answer": ["12", "x = 12"]})])
-    started = time.perf_counter()
+    started = time.process_time()
     for evaluator in (answer_leak, question_ratio, telling_ratio, turn_length):
         scores(evaluator, samples, eval_context(personas["math-tutor"]))
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
