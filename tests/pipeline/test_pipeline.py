@@ -190,6 +190,7 @@ def outcome(runs: Path) -> tuple[list, bytes]:
     return json.loads((stages["comparison"] / "comparison.json").read_text("utf-8"))["comparisons"], weights
 
 
+@pytest.mark.slow
 def test_killed_anywhere_the_same_command_gives_the_same_result(job):
     agentft.run(job / "recipe.yaml", runs=job / "straight")
     expected = outcome(job / "straight")

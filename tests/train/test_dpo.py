@@ -112,7 +112,7 @@ def test_loss_and_gradient_are_trls(tmp_path, tiny_ref, cpu, loss):
     inputs = Collator(pad_token_id=2)([dataset[i] for i in range(6)])
     loss_ours = ours.compute_loss(ours.model, inputs)
     loss_ours.backward()
-    assert float(loss_ours) == pytest.approx(float(loss_theirs), rel=1e-5)
+    assert loss_ours.item() == pytest.approx(loss_theirs.item(), rel=1e-5)
     gradients = [{n: p.grad for n, p in t.model.named_parameters() if p.grad is not None} for t in (theirs, ours)]
     assert gradients[0].keys() == gradients[1].keys() and gradients[0]
     total = torch.cat([g.flatten() for g in gradients[0].values()]).norm()
