@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -116,15 +117,13 @@ def train(job: TrainJob) -> TrainResult:
 
 
 def _train(job: TrainJob, profile: Profile) -> TrainResult:
-    from transformers import PrinterCallback
-
     from agentft.engine.models import load_tokenizer
     from agentft.train.checkpoints import cut_log, last_complete, step_of
     from agentft.train.loop import EpochOrder, Monitor
-    from agentft.train.outcome import memory_advice, save, summary
+    from agentft.train.outcome import fit
     from agentft.train.pair_loop import PairTrainer, reference_logps
     from agentft.train.pair_rows import read_pairs
-    from agentft.train.setup import arguments_for, load_bare
+    from agentft.train.setup import arguments_for, load_bare, shares_prefix
 
     config: DPOConfig = job.config
     started = time.perf_counter()
@@ -145,8 +144,7 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
         "eval_strategy": "no",
     }
     arguments = arguments_for("DPOConfig", job, profile, len(rows.ids), False, further)
-    lora = config.strategy.lora
-    share = profile.share_prefix and not arguments.gradient_checkpointing and not (lora and lora.dropout)
+    share = shares_prefix(config, profile, arguments)
     dataset = reference_logps(job, profile, arguments, rows, share)
     monitor = Monitor(log, job.progress, check_gradient=not arguments.fp16, further=LOGGED)
     model, peft_config, weights = load_bare(job, profile)
@@ -163,19 +161,8 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
         peft_config=peft_config,
         callbacks=[monitor],
     )
-    trainer.remove_callback(PrinterCallback)
-    monitor.trainer = trainer
-    with memory_advice(trainer, profile):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    folder = save(job, trainer, adapter=lora is not None)
-    parameters = list(trainer.model.parameters())
-    return TrainResult(
-        adapter=folder if lora else None,
-        model=None if lora else folder,
-        metrics=summary(log, trainer, rows, seconds=time.perf_counter() - started) | preference_summary(log, config.beta),
-        trainable=sum(p.numel() for p in parameters if p.requires_grad),
-        total=sum(p.numel() for p in parameters),
-    )
+    result = fit(job, profile, trainer, monitor, rows, checkpoint, started)
+    return replace(result, metrics={**result.metrics, **preference_summary(log, config.beta)})
 
 
 def preference_summary(log: Any, beta: float) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
@@ -64,15 +64,13 @@ def train(job: TrainJob) -> TrainResult:
 
 
 def _train(job: TrainJob, profile: Profile) -> TrainResult:
-    from transformers import PrinterCallback
-
     from agentft.engine.models import load_tokenizer
     from agentft.train.checkpoints import cut_log, last_complete, step_of
     from agentft.train.kto_loop import AnswerTrainer, reference_logps
     from agentft.train.loop import Monitor
-    from agentft.train.outcome import memory_advice, save, summary
+    from agentft.train.outcome import fit
     from agentft.train.pair_rows import read_answers
-    from agentft.train.setup import arguments_for, load_bare
+    from agentft.train.setup import arguments_for, load_bare, shares_prefix
 
     config: KTOConfig = job.config
     started = time.perf_counter()
@@ -90,8 +88,7 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
         "eval_strategy": "no",
     }
     arguments = arguments_for("KTOConfig", job, profile, len(rows.ids), False, further)
-    lora = config.strategy.lora
-    share = profile.share_prefix and not arguments.gradient_checkpointing and not (lora and lora.dropout)
+    share = shares_prefix(config, profile, arguments)
     dataset = reference_logps(job, profile, arguments, rows, share)
     monitor = Monitor(log, job.progress, check_gradient=not arguments.fp16, further=LOGGED)
     model, peft_config, weights = load_bare(job, profile)
@@ -107,17 +104,4 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
         peft_config=peft_config,
         callbacks=[monitor],
     )
-    trainer.remove_callback(PrinterCallback)
-    monitor.trainer = trainer
-    with memory_advice(trainer, profile):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    folder = save(job, trainer, adapter=lora is not None)
-    parameters = list(trainer.model.parameters())
-    metrics: dict[str, Any] = summary(log, trainer, rows, seconds=time.perf_counter() - started)
-    return TrainResult(
-        adapter=folder if lora else None,
-        model=None if lora else folder,
-        metrics=metrics,
-        trainable=sum(p.numel() for p in parameters if p.requires_grad),
-        total=sum(p.numel() for p in parameters),
-    )
+    return fit(job, profile, trainer, monitor, rows, checkpoint, started)

@@ -1,19 +1,58 @@
-"""What a training run leaves behind: the weights, the numbers, and advice where memory ran out."""
+"""The end of every training method: run the trainer, save the weights, collect the numbers; advice where memory ran out."""
 
 from __future__ import annotations
 
 import json
 import math
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentft.contracts import TrainJob
+from agentft.contracts import TrainJob, TrainResult
 from agentft.errors import TrainingError
 
 if TYPE_CHECKING:
     from agentft.engine.profile import Profile
     from agentft.train.rows import Rows
+
+
+def fit(
+    job: TrainJob,
+    profile: Profile,
+    trainer: Any,
+    monitor: Any,
+    rows: Rows,
+    checkpoint: Path | None,
+    started: float,
+    last: Callable[[], None] | None = None,
+) -> TrainResult:
+    """Train from ``checkpoint`` (or the beginning) to the end, and save what came out.
+
+    Args:
+        monitor: the callback that writes ``out/metrics.jsonl``.
+        started: ``time.perf_counter()`` when the job began.
+        last: called after the last step, for example to evaluate once more.
+    """
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    monitor.trainer = trainer
+    with memory_advice(trainer, profile):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if last:
+            last()
+    adapter = job.config.strategy.lora is not None
+    folder = save(job, trainer, adapter)
+    parameters = list(trainer.model.parameters())
+    return TrainResult(
+        adapter=folder if adapter else None,
+        model=None if adapter else folder,
+        metrics=summary(monitor.log, trainer, rows, seconds=time.perf_counter() - started),
+        trainable=sum(p.numel() for p in parameters if p.requires_grad),
+        total=sum(p.numel() for p in parameters),
+    )
 
 
 def save(job: TrainJob, trainer: Any, adapter: bool) -> Path:

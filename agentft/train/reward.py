@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
@@ -54,12 +55,10 @@ def train(job: TrainJob) -> TrainResult:
 
 
 def _train(job: TrainJob, profile: Profile) -> TrainResult:
-    from transformers import PrinterCallback
-
     from agentft.engine.models import load_tokenizer
     from agentft.train.checkpoints import cut_log, last_complete, step_of
     from agentft.train.loop import EpochOrder, Monitor
-    from agentft.train.outcome import memory_advice, save, summary
+    from agentft.train.outcome import fit
     from agentft.train.pair_rows import read_pairs
     from agentft.train.reward_loop import ScoreTrainer, head_on
     from agentft.train.setup import arguments_for
@@ -72,7 +71,6 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
     cut_log(log, step_of(checkpoint) if checkpoint else 0)
     further = {"center_rewards_coefficient": config.center, "max_length": None, "eval_strategy": "no"}
     arguments = arguments_for("RewardConfig", job, profile, len(rows.ids), False, further)
-    lora = config.strategy.lora
     monitor = Monitor(log, job.progress, check_gradient=not arguments.fp16, further=LOGGED)
     model, peft_config = head_on(job, profile)
     trainer = ScoreTrainer(
@@ -85,21 +83,11 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
         peft_config=peft_config,
         callbacks=[monitor],
     )
-    trainer.remove_callback(PrinterCallback)
-    monitor.trainer = trainer
-    with memory_advice(trainer, profile):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    folder = save(job, trainer, adapter=lora is not None)
+    result = fit(job, profile, trainer, monitor, rows, checkpoint, started)
+    folder = result.adapter or result.model
+    assert folder is not None
     write_json(folder / CARD, {"model": job.model.reference, "digest": job.model.digest})
-    parameters = list(trainer.model.parameters())
-    metrics: dict[str, Any] = summary(log, trainer, rows, seconds=time.perf_counter() - started) | end_of(log)
-    return TrainResult(
-        adapter=folder if lora else None,
-        model=None if lora else folder,
-        metrics=metrics,
-        trainable=sum(p.numel() for p in parameters if p.requires_grad),
-        total=sum(p.numel() for p in parameters),
-    )
+    return replace(result, metrics={**result.metrics, **end_of(log)})
 
 
 def end_of(log: Any) -> dict[str, float]:

@@ -50,14 +50,14 @@ def train(job: TrainJob) -> TrainResult:
 
 def _train(job: TrainJob, profile: Profile) -> TrainResult:
     from peft.tuners.lora import LoraLayer
-    from transformers import EarlyStoppingCallback, PrinterCallback
+    from transformers import EarlyStoppingCallback
 
     from agentft.engine.models import load_tokenizer
     from agentft.train.checkpoints import cut_log, last_complete, step_of
     from agentft.train.loop import Collator, EpochOrder, Monitor, Trainer
-    from agentft.train.outcome import evaluated_at, memory_advice, save, summary
+    from agentft.train.outcome import evaluated_at, fit
     from agentft.train.rows import read_rows
-    from agentft.train.setup import arguments_for, load
+    from agentft.train.setup import arguments_for, load, shares_prefix
 
     config: SFTConfig = job.config
     started = time.perf_counter()
@@ -71,9 +71,7 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
 
     model, peft_config = load(job, profile)
     arguments = arguments_for("SFTConfig", job, profile, len(rows.ids), validation is not None, _ROWS)
-    lora = config.strategy.lora
-    # Dropout is drawn per row; in a prefix that is run once it would be the same for all rows.
-    share = profile.share_prefix and not arguments.gradient_checkpointing and not (lora and lora.dropout)
+    share = shares_prefix(config, profile, arguments)
     monitor = Monitor(log, job.progress, check_gradient=not arguments.fp16)
     trainer = Trainer(
         order=EpochOrder(rows.lengths, config.batch_size, job.seed),
@@ -88,21 +86,12 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
         peft_config=peft_config,
         callbacks=[monitor, *([EarlyStoppingCallback(config.early_stopping)] if config.early_stopping else [])],
     )
-    trainer.remove_callback(PrinterCallback)
     for module in trainer.model.modules():
         if isinstance(module, LoraLayer):  # PEFT would turn its input to float32, and autocast turn it back
             module.cast_input_dtype_enabled = profile.train_dtype == "float32"
-    monitor.trainer = trainer
-    with memory_advice(trainer, profile):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+    def evaluate_last() -> None:
         if validation and not config.early_stopping and not evaluated_at(log, trainer.state.global_step):
             trainer.evaluate()
-    folder = save(job, trainer, adapter=lora is not None)
-    parameters = list(trainer.model.parameters())
-    return TrainResult(
-        adapter=folder if lora else None,
-        model=None if lora else folder,
-        metrics=summary(log, trainer, rows, seconds=time.perf_counter() - started),
-        trainable=sum(p.numel() for p in parameters if p.requires_grad),
-        total=sum(p.numel() for p in parameters),
-    )
+
+    return fit(job, profile, trainer, monitor, rows, checkpoint, started, evaluate_last)
