@@ -12,6 +12,7 @@ from agentft import round_steps
 from agentft.data.jsonl import iter_rows, read_examples
 from agentft.records import Example, Feedback, Preference, Response, Score
 from agentft.runs import STAGE_FILE
+from agentft.text import words
 
 if TYPE_CHECKING:
     from agentft.pipeline import Pipeline
@@ -53,7 +54,7 @@ def _round(pipeline: Pipeline, row: Mapping[str, Any]) -> dict[str, Any]:
         "conditions": conditions,
         "flow": _flow(summaries),
         "drops": _drops(summaries),
-        "training": _training(row, of_round, summaries),
+        "training": _training(row, of_round, summaries, _length_words(row, scores, texts, champion)),
         "pairs": _pairs(pipeline, of_round.get("pairs"), of_round),
         "moved": _moved(
             pipeline, scores.get(champion, {}), scores.get(candidate, {}), pool, texts.get(champion, {}), texts.get(candidate, {})
@@ -116,7 +117,34 @@ def _drops(summaries: Mapping[str, Any]) -> dict[str, int]:
     return found | {f"pair: {reason}": count for reason, count in rows.items()}
 
 
-def _training(row: Mapping[str, Any], of_round: Mapping[str, Path], summaries: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _length_words(
+    row: Mapping[str, Any], scores: Mapping[str, Mapping[str, Score]], texts: Mapping[str, Mapping[str, str]], champion: str
+) -> list[str]:
+    """Whether the primary score goes with the length of the answers: the first thing to suspect behind a rise."""
+    found = {arm: _length_correlation(scores[arm].get(row["options"]["gate"]["primary"]), texts.get(arm, {})) for arm in scores}
+    candidate = f"round-{row['round']}-candidate"
+    before, after = found.get(champion), found.get(candidate)
+    if before is None or after is None:
+        return []
+    strong = " Longer or shorter answers explain a part of the score; look at the pairs." if abs(after) >= 0.3 else ""
+    return [f"Score and length of an answer: rank correlation {after:+.2f}, with the champion {before:+.2f}.{strong}"]
+
+
+def _length_correlation(score: Score | None, texts: Mapping[str, str]) -> float | None:
+    """Spearman's rho of a score and the words of the answers; None where either does not vary."""
+    from scipy.stats import spearmanr
+
+    pairs = [
+        (value, len(words(texts[name]))) for name, value in (score.per_sample if score else {}).items() if name in texts and value == value
+    ]
+    if len(pairs) < 3 or any(len(set(side)) < 2 for side in zip(*pairs, strict=True)):
+        return None
+    return float(spearmanr(*zip(*pairs, strict=True)).statistic)
+
+
+def _training(
+    row: Mapping[str, Any], of_round: Mapping[str, Path], summaries: Mapping[str, Any], further: Sequence[str]
+) -> list[dict[str, Any]]:
     from agentft.train.words import preference_words
 
     found = []
@@ -125,13 +153,13 @@ def _training(row: Mapping[str, Any], of_round: Mapping[str, Path], summaries: M
             continue
         log = of_round[arm] / "metrics.jsonl"
         metrics = summaries[arm]["metrics"]
-        words = preference_words(metrics) if "margin" in metrics else []
+        said = [*(preference_words(metrics) if "margin" in metrics else []), *(further if arm == "candidate" else ())]
         beta = (row["options"]["train"].get("beta") or 0.1) if arm == "candidate" else 0.1
         curve = [
             line | ({"drift": line["reward_chosen"] / beta} if "reward_chosen" in line else {})
             for line in (iter_rows(log) if log.is_file() else ())
         ]
-        found.append({"arm": arm, "metrics": metrics, "words": words, "curve": curve})
+        found.append({"arm": arm, "metrics": metrics, "words": said, "curve": curve})
     return found
 
 
