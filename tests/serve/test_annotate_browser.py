@@ -87,10 +87,12 @@ def test_a_task_by_mouse_without_scripts(browser, address, store, tmp_path):
 def test_a_task_by_keyboard_alone(browser, address, store):
     page = browser.new_page()
     page.goto(address)
-    page.keyboard.type("Bo")  # the field has the focus
+    page.wait_for_function("document.activeElement.name == 'name'")  # the field gets the focus by itself
+    page.keyboard.type("Bo")
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="Answer A").wait_for()
-    page.keyboard.press("Space")  # the first choice has the focus
+    page.wait_for_function("document.activeElement.name == 'choice'")  # the first choice gets it as well
+    page.keyboard.press("Space")
     page.keyboard.press("ArrowRight")
     assert page.locator("input[name=choice][value=b]").is_checked()
     for _ in range(40):
