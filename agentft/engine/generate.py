@@ -101,7 +101,8 @@ class TransformersBackend:
         with torch.inference_mode():
             if not self._own_loop:
                 return self._library(ids, rows, settings)
-            prefix = self._prefix if all(row[: len(self._prefix)] == self._prefix for row in rows) else []
+            # Where one prompt of many begins otherwise, a batch may still have a beginning of its own.
+            prefix = self._prefix or rows[0][: common_prefix(rows)]
             seeds = [_seed(settings, name) for name in ids]
             choose = Sampler(seeds, settings.temperature, settings.top_p) if settings.temperature else greedy
             return decode(
