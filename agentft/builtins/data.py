@@ -21,6 +21,12 @@ def agentft_sources() -> list[SourceSpec]:
             "agentft.data.preferences:PreferencesConfig",
             produces="preference",
         ),
+        SourceSpec(
+            "chats",
+            "Conversations as published for fine-tuning: OpenAI messages, ShareGPT, Alpaca",
+            "agentft.data.chats:read_chats",
+            "agentft.data.chats:ChatsConfig",
+        ),
         SourceSpec("csv", "Prompts or question-answer rows from a CSV or TSV file", f"{_SOURCES}:read_csv", f"{_SOURCES}:CsvConfig"),
     ]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import glob
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -116,23 +116,51 @@ def paths(given: str | list[str], ctx: DataContext) -> list[Path]:
     return result
 
 
-def _read(config: JsonlConfig, ctx: DataContext, rows: Any) -> Iterator[Example]:
+Rows = Callable[[Path, BadRows], Iterator[tuple[int, Any]]]
+T = TypeVar("T")
+
+
+class Left(DataError):
+    """A row that is well-formed and still holds nothing of what is asked for; it is dropped and counted, never an error."""
+
+
+def rows_of(path: Path, bad: BadRows) -> Iterator[tuple[int, Any]]:
+    """Numbered rows of a file of JSON lines, or of a ``.json`` file that is one list; either with ``.gz``."""
+    if path.name.removesuffix(".gz").endswith(".json"):
+        yield from enumerate(load_json_list(path), 1)
+    else:
+        yield from iter_json(path, bad)
+
+
+def converted(config: Any, ctx: DataContext, rows: Rows, convert: Callable[[Any, str], T]) -> Iterator[T]:
+    """Rows of files as records. ``config`` has ``path``, ``limit`` and ``on_bad``; ``convert`` gets a row and its default id.
+
+    Raises:
+        DataError: with file and line of every row that cannot be used, unless ``on_bad: skip``; those are then counted.
+    """
     bad, count = BadRows(), 0
-    for path in paths(config.path, ctx):
+    for path in paths(config.path if isinstance(config.path, str) else list(config.path), ctx):
         for number, row in rows(path, bad):
             if config.limit is not None and count >= config.limit:
                 break
             try:
-                example = _example(row, config.columns, f"{path.stem}-{number}")
+                one = convert(row, f"{path.name.partition('.')[0]}-{number}")
+            except Left as reason:
+                ctx.drop(str(reason), f"{path}:{number}")
+                continue
             except DataError as error:
                 bad.add(path, number, error)
                 continue
             count += 1
-            yield example
+            yield one
     if config.on_bad == "error":
         bad.raise_if_any("correct them, or set on_bad: skip")
     for problem in bad.problems:
         ctx.drop("row cannot be used", problem)
+
+
+def _read(config: JsonlConfig, ctx: DataContext, rows: Rows) -> Iterator[Example]:
+    return converted(config, ctx, rows, lambda row, name: _example(row, config.columns, name))
 
 
 def _example(row: Any, columns: Columns | None, default_id: str) -> Example:

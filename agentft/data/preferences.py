@@ -16,14 +16,12 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from agentft.contracts import DataContext
-from agentft.data.files import load_json_list, paths
-from agentft.data.jsonl import BadRows, iter_json
+from agentft.data.files import Left, converted, rows_of
 from agentft.errors import DataError
 from agentft.records import Example, Message, Preference
 from agentft.validation import Listed, Model
@@ -32,10 +30,6 @@ Format = Literal["auto", "trl", "implicit", "hh", "scores", "kto", "agentft"]
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 _SCORES = ("score", "overall_score", "rating", "fine-grained_score", "reward")
 _TEXTS = ("response", "text", "content", "completion", "answer")
-
-
-class Left(DataError):
-    """A row that is well-formed and still holds no preference; it is dropped and counted, never an error."""
 
 
 class PreferencesConfig(Model):
@@ -57,33 +51,7 @@ def read_preferences(config: PreferencesConfig, ctx: DataContext) -> Iterator[Pr
     Raises:
         DataError: with file and line of every row that cannot be used, unless ``on_bad: skip``.
     """
-    bad, count = BadRows(), 0
-    given = config.path if isinstance(config.path, str) else list(config.path)
-    for path in paths(given, ctx):
-        for number, row in _rows(path, bad):
-            if config.limit is not None and count >= config.limit:
-                break
-            try:
-                one = preference(row, f"{path.name.partition('.')[0]}-{number}", config)
-            except Left as reason:
-                ctx.drop(str(reason), f"{path}:{number}")
-                continue
-            except DataError as error:
-                bad.add(path, number, error)
-                continue
-            count += 1
-            yield one
-    if config.on_bad == "error":
-        bad.raise_if_any("correct them, or set on_bad: skip")
-    for problem in bad.problems:
-        ctx.drop("row cannot be used", problem)
-
-
-def _rows(path: Path, bad: BadRows) -> Iterator[tuple[int, Any]]:
-    if path.name.removesuffix(".gz").endswith(".json"):
-        yield from enumerate(load_json_list(path), 1)
-    else:
-        yield from iter_json(path, bad)
+    return converted(config, ctx, rows_of, lambda row, name: preference(row, name, config))
 
 
 def preference(row: Any, default_id: str, config: PreferencesConfig) -> Preference:
