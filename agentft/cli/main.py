@@ -73,9 +73,10 @@ def cli(plugin: tuple[str, ...]) -> None:
 def main() -> None:
     """Entry point. A user's mistake: its message and exit code 2. A failed comparison: 1. Our bug: a traceback."""
     try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Exit as leave:
-        sys.exit(leave.exit_code)
+        # Outside of its standalone mode click turns `Exit` into a return value; commands return nothing else.
+        code = cli.main(standalone_mode=False)
+        if isinstance(code, int) and code:
+            sys.exit(code)
     except click.Abort:
         click.echo("interrupted; the same command continues where it stopped", err=True)
         sys.exit(130)
