@@ -9,8 +9,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .PHONY: demo test test-fast lint format docs clean
 
+# Exit code 1 says that the gate turned the round away: a result, no failure of the demo.
 demo: $(VENV)/.installed
-	$(BIN)/agentft run examples/support.yaml
+	$(BIN)/agentft run examples/support.yaml || test $$? = 1
 
 test: $(VENV)/.installed-dev
 	$(PYTEST)
