@@ -144,7 +144,7 @@ def converted(config: Any, ctx: DataContext, rows: Rows, convert: Callable[[Any,
             if config.limit is not None and count >= config.limit:
                 break
             try:
-                one = convert(row, f"{path.name.partition('.')[0]}-{number}")
+                one = convert(row, f"{Path(path.name.removesuffix('.gz')).stem}-{number}")
             except Left as reason:
                 ctx.drop(str(reason), f"{path}:{number}")
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
@@ -24,6 +25,15 @@ def test_jsonl_reads_rows_and_names_those_without_id(tmp_path):
     assert [row.id for row in rows] == ["a-1", "x"]
     assert rows[1].group == "7"
     assert ctx.files == [tmp_path / "a.jsonl"]
+
+
+def test_files_whose_names_begin_alike_give_different_ids(tmp_path):
+    for name in ("a.2024.jsonl", "a.2025.jsonl", "b.jsonl.gz"):
+        open_ = gzip.open if name.endswith(".gz") else open
+        with open_(tmp_path / name, "wt", encoding="utf-8") as stream:
+            stream.write(json.dumps(GOOD) + "\n")
+    rows, _ = read(read_jsonl, JsonlConfig(path=["a.*.jsonl", "b.jsonl.gz"]), tmp_path)
+    assert [row.id for row in rows] == ["a.2024-1", "a.2025-1", "b-1"]
 
 
 def test_byte_order_mark_and_chinese(tmp_path):
