@@ -16,10 +16,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from agentft.contracts import DataContext
-from agentft.data.files import Left, converted, rows_of
+from agentft.data.files import FileOptions, Left, converted, rows_of
 from agentft.errors import DataError
 from agentft.records import Example
-from agentft.validation import Listed, Model
 
 Format = Literal["auto", "openai", "sharegpt", "alpaca"]
 _ROLES = {
@@ -31,18 +30,15 @@ _CALLS = ("function_call", "tool_call")
 _TURNS = ("conversations", "conversation", "items")
 
 
-class ChatsConfig(Model):
+class ChatsConfig(FileOptions):
     """Options of the source ``chats``."""
 
-    path: str | Listed[str] = Field(description="file or files (.jsonl, .json, either with .gz); relative to the recipe; wildcards allowed")
     format: Format = Field("auto", description="shape of the rows; `auto`: told from each row's keys")
     columns: dict[str, str] = Field(
         default_factory=dict, description="our name -> the file's name for it, such as `{instruction: question, output: reply}`"
     )
     system: Literal["keep", "drop"] = Field("keep", description="what becomes of the system messages in the data")
     group: str | None = Field(None, description="column that a split must not separate")
-    limit: int | None = Field(None, gt=0, description="take only the first rows")
-    on_bad: Literal["error", "skip"] = Field("error", description="what to do with rows that cannot be used; skipped ones are counted")
 
 
 def read_chats(config: ChatsConfig, ctx: DataContext) -> Iterator[Example]:

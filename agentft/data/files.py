@@ -15,6 +15,7 @@ from agentft.contracts import DataContext
 from agentft.data.jsonl import BadRows, iter_json, iter_lines
 from agentft.errors import DataError
 from agentft.records import Example
+from agentft.validation import Listed, Model
 
 
 class Columns(BaseModel):
@@ -116,6 +117,14 @@ def paths(given: str | list[str], ctx: DataContext) -> list[Path]:
     return result
 
 
+class FileOptions(Model):
+    """Options of every source that reads published files."""
+
+    path: str | Listed[str] = Field(description="file or files (.jsonl, .json, either with .gz); relative to the recipe; wildcards allowed")
+    limit: int | None = Field(None, gt=0, description="take only the first rows")
+    on_bad: Literal["error", "skip"] = Field("error", description="what to do with rows that cannot be used; skipped ones are counted")
+
+
 Rows = Callable[[Path, BadRows], Iterator[tuple[int, Any]]]
 T = TypeVar("T")
 
@@ -132,8 +141,8 @@ def rows_of(path: Path, bad: BadRows) -> Iterator[tuple[int, Any]]:
         yield from iter_json(path, bad)
 
 
-def converted(config: Any, ctx: DataContext, rows: Rows, convert: Callable[[Any, str], T]) -> Iterator[T]:
-    """Rows of files as records. ``config`` has ``path``, ``limit`` and ``on_bad``; ``convert`` gets a row and its default id.
+def converted(config: FileOptions | JsonlConfig, ctx: DataContext, rows: Rows, convert: Callable[[Any, str], T]) -> Iterator[T]:
+    """Rows of files as records; ``convert`` gets a row and its default id.
 
     Raises:
         DataError: with file and line of every row that cannot be used, unless ``on_bad: skip``; those are then counted.

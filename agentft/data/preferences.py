@@ -21,10 +21,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from agentft.contracts import DataContext
-from agentft.data.files import Left, converted, rows_of
+from agentft.data.files import FileOptions, Left, converted, rows_of
 from agentft.errors import DataError
 from agentft.records import Example, Message, Preference
-from agentft.validation import Listed, Model
 
 Format = Literal["auto", "trl", "implicit", "hh", "scores", "kto", "agentft"]
 _TURN = re.compile(r"\n\n(Human|Assistant):")
@@ -32,17 +31,14 @@ _SCORES = ("score", "overall_score", "rating", "fine-grained_score", "reward")
 _TEXTS = ("response", "text", "content", "completion", "answer")
 
 
-class PreferencesConfig(Model):
+class PreferencesConfig(FileOptions):
     """Options of the source ``preferences``."""
 
-    path: str | Listed[str] = Field(description="file or files (.jsonl, .json, either with .gz); relative to the recipe; wildcards allowed")
     format: Format = Field("auto", description="shape of the rows; `auto`: told from each row's keys")
     columns: dict[str, str] = Field(
         default_factory=dict, description="our name -> the file's name for it, such as `{chosen: good, rejected: bad}`"
     )
     group: str | None = Field(None, description="column that a split must not separate; default: rows with the same prompt")
-    limit: int | None = Field(None, gt=0, description="take only the first rows")
-    on_bad: Literal["error", "skip"] = Field("error", description="what to do with rows that cannot be used; skipped ones are counted")
 
 
 def read_preferences(config: PreferencesConfig, ctx: DataContext) -> Iterator[Preference]:
