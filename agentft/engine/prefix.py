@@ -2,8 +2,8 @@
 
 The prefix goes through the model as a single row; its keys and values are repeated for the rows of the batch, which then
 continue from position ``P``. Every token attends to exactly what it would attend to in a row of its own, and gradients
-flow through the repeated cache, so loss, gradient and generated tokens are those of separate rows, to rounding
-(asserted in ``tests/engine/test_prefix.py``).
+flow through the repeated cache, so loss, gradient and log-probabilities are those of separate rows, to rounding
+(asserted in ``tests/engine/test_prefix.py``). Generation needs no gradient and repeats nothing: :mod:`agentft.engine.decode`.
 """
 
 from __future__ import annotations

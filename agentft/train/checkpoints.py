@@ -59,6 +59,13 @@ def claim(job: TrainJob) -> TrainResult | None:
     return TrainResult(**{**data, **folders}) if all(path is None or path.is_dir() for path in folders.values()) else None
 
 
+def begin(job: TrainJob) -> tuple[Path, Path | None]:
+    """The log of the job, and the checkpoint to continue from; what the log says of later steps is cut off."""
+    log, checkpoint = job.out / "metrics.jsonl", last_complete(job.out / "checkpoints")
+    cut_log(log, step_of(checkpoint) if checkpoint else 0)
+    return log, checkpoint
+
+
 def remember(job: TrainJob, result: TrainResult) -> None:
     """Note that the job is finished; until here a killed process continues from its last checkpoint."""
     write_json(job.out / "result.json", asdict(result) | {k: path.name if path else None for k, path in _folders(result).items()})

@@ -118,7 +118,7 @@ def train(job: TrainJob) -> TrainResult:
 
 def _train(job: TrainJob, profile: Profile) -> TrainResult:
     from agentft.engine.models import load_tokenizer
-    from agentft.train.checkpoints import cut_log, last_complete, step_of
+    from agentft.train.checkpoints import begin
     from agentft.train.loop import EpochOrder, Monitor
     from agentft.train.outcome import fit
     from agentft.train.pair_loop import PairTrainer, reference_logps
@@ -128,9 +128,7 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
     config: DPOConfig = job.config
     started = time.perf_counter()
     rows = read_pairs(job.rows)
-    log = job.out / "metrics.jsonl"
-    checkpoint = last_complete(job.out / "checkpoints")
-    cut_log(log, step_of(checkpoint) if checkpoint else 0)
+    log, checkpoint = begin(job)
     further = {
         "loss_type": list(config.loss),
         "loss_weights": config.weights,

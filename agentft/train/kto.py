@@ -65,7 +65,7 @@ def train(job: TrainJob) -> TrainResult:
 
 def _train(job: TrainJob, profile: Profile) -> TrainResult:
     from agentft.engine.models import load_tokenizer
-    from agentft.train.checkpoints import cut_log, last_complete, step_of
+    from agentft.train.checkpoints import begin
     from agentft.train.kto_loop import AnswerTrainer, reference_logps
     from agentft.train.loop import Monitor
     from agentft.train.outcome import fit
@@ -75,9 +75,7 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
     config: KTOConfig = job.config
     started = time.perf_counter()
     rows = read_answers(job.rows, random.Random(job.seed))
-    log = job.out / "metrics.jsonl"
-    checkpoint = last_complete(job.out / "checkpoints")
-    cut_log(log, step_of(checkpoint) if checkpoint else 0)
+    log, checkpoint = begin(job)
     further = {
         "loss_type": config.loss,
         "beta": config.beta,

@@ -56,7 +56,7 @@ def train(job: TrainJob) -> TrainResult:
 
 def _train(job: TrainJob, profile: Profile) -> TrainResult:
     from agentft.engine.models import load_tokenizer
-    from agentft.train.checkpoints import cut_log, last_complete, step_of
+    from agentft.train.checkpoints import begin
     from agentft.train.loop import EpochOrder, Monitor
     from agentft.train.outcome import fit
     from agentft.train.pair_rows import read_pairs
@@ -66,9 +66,7 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
     config: RewardConfig = job.config
     started = time.perf_counter()
     rows = read_pairs(job.rows)
-    log = job.out / "metrics.jsonl"
-    checkpoint = last_complete(job.out / "checkpoints")
-    cut_log(log, step_of(checkpoint) if checkpoint else 0)
+    log, checkpoint = begin(job)
     further = {"center_rewards_coefficient": config.center, "max_length": None, "eval_strategy": "no"}
     arguments = arguments_for("RewardConfig", job, profile, len(rows.ids), False, further)
     monitor = Monitor(log, job.progress, check_gradient=not arguments.fp16, further=LOGGED)

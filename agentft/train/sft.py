@@ -53,7 +53,7 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
     from transformers import EarlyStoppingCallback
 
     from agentft.engine.models import load_tokenizer
-    from agentft.train.checkpoints import cut_log, last_complete, step_of
+    from agentft.train.checkpoints import begin
     from agentft.train.loop import Collator, EpochOrder, Monitor, Trainer
     from agentft.train.outcome import evaluated_at, fit
     from agentft.train.rows import read_rows
@@ -65,9 +65,7 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
     validation = read_rows(job.validation) if job.validation and job.validation.stat().st_size else None
     if config.early_stopping and validation is None:
         raise TrainingError("early_stopping needs validation rows; set data.split.validation, or remove early_stopping")
-    log = job.out / "metrics.jsonl"
-    checkpoint = last_complete(job.out / "checkpoints")
-    cut_log(log, step_of(checkpoint) if checkpoint else 0)
+    log, checkpoint = begin(job)
 
     model, peft_config = load(job, profile)
     arguments = arguments_for("SFTConfig", job, profile, len(rows.ids), validation is not None, _ROWS)
