@@ -121,9 +121,9 @@ def _length_words(
     row: Mapping[str, Any], scores: Mapping[str, Mapping[str, Score]], texts: Mapping[str, Mapping[str, str]], champion: str
 ) -> list[str]:
     """Whether the primary score goes with the length of the answers: the first thing to suspect behind a rise."""
-    found = {arm: _length_correlation(scores[arm].get(row["options"]["gate"]["primary"]), texts.get(arm, {})) for arm in scores}
-    candidate = f"round-{row['round']}-candidate"
-    before, after = found.get(champion), found.get(candidate)
+    primary = row["options"]["gate"]["primary"]
+    arms = (champion, f"round-{row['round']}-candidate")
+    before, after = (_length_correlation(scores.get(arm, {}).get(primary), texts.get(arm, {})) for arm in arms)
     if before is None or after is None:
         return []
     strong = " Longer or shorter answers explain a part of the score; look at the pairs." if abs(after) >= 0.3 else ""

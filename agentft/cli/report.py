@@ -26,15 +26,17 @@ def command(run: str, runs: str, open_it: bool, rebuild: bool, png: str | None, 
     folder = store.root / manifest["id"]
     if not (folder / "report.json").is_file():
         raise UserError(f"run {manifest['id']} has no report yet (status: {manifest['status']}); continue it with `agentft run`")
+    if rebuild or png or as_json:
+        data = json.loads((folder / "report.json").read_text("utf-8"))
     if rebuild:
         from agentft.report import render_report
         from agentft.runs import write_atomic
 
-        write_atomic(folder / "report.html", render_report(json.loads((folder / "report.json").read_text("utf-8"))))
+        write_atomic(folder / "report.html", render_report(data))
     if png:
-        pictures(json.loads((folder / "report.json").read_text("utf-8")), Path(png))
+        pictures(data, Path(png))
     if as_json:
-        echo_json(json.loads((folder / "report.json").read_text("utf-8")))
+        echo_json(data)
         return
     show(folder)
     if open_it:

@@ -120,8 +120,11 @@ def beside(axes: Axes, text: str, at: Pair, coords: tuple[str, str], offset: Pai
 
 
 def to_png(drawn: Figure, path: Path | str, scale: float = 2.0) -> Path:
-    """Save as PNG, ``scale`` pixels per page pixel, on the figure's own background; call inside :func:`style`."""
+    """Save as PNG, ``scale`` pixels per page pixel, on paper; call inside ``style(PRINT)``."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    drawn.patch.set_facecolor(PRINT.paper)
+    drawn.patch.set_alpha(1)
 
     FigureCanvasAgg(drawn)
     drawn.savefig(path, format="png", dpi=72 * scale, facecolor=drawn.get_facecolor(), metadata={"Software": None})

@@ -217,8 +217,6 @@ def _overview(data: Mapping[str, Any], top: Sequence[Effect], below: Sequence[Ef
     frame = _frame(names, width, edge)
     height = 100 + row * len(effects) + 44
     drawn = figure(width, height)
-    drawn.patch.set_facecolor(PRINT.paper)
-    drawn.patch.set_alpha(1)
     axes = add_axes(drawn, left=frame.left, right=190 + edge, top=100, bottom=44)
     _dumbbells(axes, effects, names, PRINT, frame)
     if top and below:

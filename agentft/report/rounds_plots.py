@@ -117,10 +117,7 @@ def save_rounds_png(data: Mapping[str, Any], path: Path | str) -> Path:
     if not story.panels:
         raise ValueError("there is nothing to draw: no round of the run has been decided")
     with style(PRINT):
-        drawn = _rounds(story, PRINT, 800)
-        drawn.patch.set_facecolor(PRINT.paper)
-        drawn.patch.set_alpha(1)
-        return to_png(drawn, path)
+        return to_png(_rounds(story, PRINT, 800), path)
 
 
 def _read(found: Sequence[Mapping[str, Any]]) -> _Story:
