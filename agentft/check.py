@@ -37,6 +37,8 @@ def part_uses(recipe: Recipe) -> Iterator[tuple[str, Path_, PartUse]]:
     groups: list[tuple[str, Path_, Sequence[PartUse]]] = [
         ("source", ("data", "sources"), recipe.data.sources),
         ("transform", ("data", "transforms"), recipe.data.transforms),
+        ("source", ("data", "validation"), recipe.data.validation),
+        ("source", ("data", "test"), recipe.data.test),
         ("source", ("data", "prompts"), recipe.data.prompts),
         ("trainer", ("train",), recipe.train),
         ("evaluator", ("evaluate",), recipe.evaluate),
@@ -92,6 +94,8 @@ def missing(entry: Entry) -> list[tuple[str, str]]:
 _SOURCES_OF = {
     "preference": "name a source of preferences, such as `{use: preferences, path: pairs.jsonl}`",
     "example": "name a source of demonstrations",
+    "labelled": "name a source with labels, such as `{use: csv, path: rows.csv, columns: {text: TEXT, label: CLASS}}`",
+    "text": "name a source of texts, such as `{use: text, path: docs/*.md}`",
 }
 
 
@@ -100,6 +104,7 @@ class _Check:
         self.recipe, self.catalog = recipe, catalog
         self.problems: list[Problem] = []
         self.entries: dict[Path_, Entry] = {}
+        self.made: dict[Path_, str] = {}  # what a source produces, where its options decide
 
     def run(self) -> list[Problem]:
         self.requirements()
@@ -151,7 +156,7 @@ class _Check:
         try:
             model = self.catalog.config_model(entry)
             if model is not None:
-                model.model_validate(use.options)
+                self.made[path] = getattr(model.model_validate(use.options), "produces", "")
         except ValidationError as error:
             self.problems += problems_of(error, model, lambda at, message, hint, key: self.recipe.problem(at, message, hint, key=key), path)  # type: ignore[arg-type]
             return False
@@ -181,41 +186,38 @@ class _Check:
                     "paths start at the recipe's folder",
                 )
 
+    def produces(self, path: Path_) -> str:
+        """Kind of the records that a part produces: its options may decide, else its descriptor says."""
+        return self.made.get(path) or str(getattr(self.entries[path].spec, "produces", ""))
+
     def chain(self) -> None:
         """Record kinds from the sources through the transforms to the trainers. Preferences pass the transforms by."""
-        given: list[str] = []
-        kind = ""
+        given: dict[str, str] = {}  # kind -> first source of it
         for path, entry in self.entries.items():
-            produces, consumes = (getattr(entry.spec, name, "") for name in ("produces", "consumes"))
+            produces, consumes = self.produces(path), getattr(entry.spec, "consumes", "")
             if path[:2] == ("data", "sources"):
                 if produces == "prompt":
-                    self.report(
-                        (*path, "use"),
-                        f"'{entry.name}' has prompts without answers; there is nothing to learn from",
-                        "name it under data.prompts",
-                    )
-                    continue
-                given.append(produces)
-                if produces == "preference":
-                    continue
-                if kind and produces != kind:
-                    self.report((*path, "use"), f"'{entry.name}' gives {produces} records, the source before it {kind} records")
+                    message = f"'{entry.name}' has prompts without answers; there is nothing to learn from"
+                    self.report((*path, "use"), message, "name it under data.prompts")
+                elif mixed := [kind for kind in given if kind != produces and not {kind, produces} & {"preference", "text"}]:
+                    self.report((*path, "use"), f"'{entry.name}' gives {produces} records, the source before it {mixed[0]} records")
                 else:
-                    kind = produces
+                    given.setdefault(produces, entry.name)
+            elif path[:2] in (("data", "validation"), ("data", "test")) and given and produces not in given:
+                self.report((*path, "use"), f"'{entry.name}' gives {produces} records, data.sources {' and '.join(given)} records")
             elif path[:2] in (("data", "prompts"), ("refine", "prompts")) and produces not in ("prompt", "example"):
                 self.report((*path, "use"), f"'{entry.name}' gives {produces} records, which are no prompts")
-            elif path[:2] == ("data", "transforms"):
-                if kind and consumes != kind:
-                    self.report((*path, "use"), f"'{entry.name}' takes {consumes} records, but gets {kind} records")
-                elif kind:
-                    kind = produces
-                elif given and consumes == "preference":
+            elif path[:2] == ("data", "transforms") and given:
+                if consumes == "preference" and set(given) == {"preference"}:
                     self.report((*path, "use"), f"'{entry.name}' takes preference records, but transforms are for demonstrations only")
-            elif path[0] == "train" and given and consumes != kind and not (consumes == "preference" and "preference" in given):
-                got = kind or "preference"
-                self.report(
-                    (*path, "use"), f"'{entry.name}' takes {consumes} records, but gets {got} records", _SOURCES_OF.get(consumes, "")
-                )
+                elif consumes != "any":
+                    wrong = [kind for kind in given if kind not in (consumes, "preference")]
+                    if wrong:
+                        self.report((*path, "use"), f"'{entry.name}' takes {consumes} records, but gets {wrong[0]} records")
+                    given = {entry.spec.produces if kind == consumes else kind: name for kind, name in given.items()}  # type: ignore[attr-defined]
+            elif path[0] == "train" and given and consumes not in given and not (consumes == "text" and "labelled" in given):
+                message = f"'{entry.name}' takes {consumes} records, but gets {' and '.join(given)} records"
+                self.report((*path, "use"), message, _SOURCES_OF.get(consumes, ""))
         if self.recipe.train and not self.recipe.data.sources:
             self.report(("train",), "there is nothing to train on", "name a source under data.sources")
         self.refinement()
@@ -233,10 +235,8 @@ class _Check:
 
     def evaluation(self) -> None:
         recipe = self.recipe
-        held_out = bool(recipe.data.sources) and recipe.data.split.test > 0
-        answered = held_out or any(
-            getattr(e.spec, "produces", "") == "example" for p, e in self.entries.items() if p[:2] == ("data", "prompts")
-        )
+        held_out = bool(recipe.data.test) or (bool(recipe.data.sources) and recipe.data.split.test > 0)
+        answered = held_out or any(self.produces(path) == "example" for path in self.entries if path[:2] == ("data", "prompts"))
         seen: dict[str, int] = {}
         for path, entry in self.entries.items():
             if path[0] != "evaluate":
@@ -259,7 +259,7 @@ class _Check:
             seen.setdefault(name, int(path[1]))
         for index, use in enumerate(recipe.data.prompts):
             named = self.entries.get(("data", "prompts", index))
-            if use in recipe.data.sources and named is not None and getattr(named.spec, "produces", "") == "example":
+            if use in recipe.data.sources and named is not None and self.produces(("data", "prompts", index)) == "example":
                 message = f"'{use.use}' is also under data.sources: the agent would be asked what it was trained on"
                 self.report(("data", "prompts", index), message, "leave it out here; data.split.test holds rows back for the evaluation")
         if not recipe.train and not recipe.evaluate:

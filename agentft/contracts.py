@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agentft.components import ModelRef
+from agentft.labelled import Labelled
 from agentft.records import Example, Feedback, Response
 
 if TYPE_CHECKING:
@@ -24,7 +25,13 @@ class DataContext:
         base: folder of the recipe; relative paths in it are relative to this folder.
         seed: use only this for randomness.
         drops: reason -> count, filled by :meth:`drop`.
+        changes: what was changed in rows that go on, with counts, filled by :meth:`change`.
         files: files that were read; their digests become part of the stage's key.
+        held_out: for transforms: every row that will be evaluated on and came from a source of its own (``data.prompts``, ``data.test``,
+            ``refine.prompts``); called each time anew, so that it need not lie in memory.
+        open_model: model or server reference (see :class:`agentft.recipe.ModelUse`) -> a backend that plays the persona; None where
+            the data are only looked at.
+        notes: facts about the step for the report, as JSON data.
     """
 
     persona: Persona | None = None
@@ -32,7 +39,19 @@ class DataContext:
     seed: int = 0
     drops: Counter[str] = field(default_factory=Counter)
     dropped: list[dict[str, str]] = field(default_factory=list)
+    changes: Counter[str] = field(default_factory=Counter)
     files: list[Path] = field(default_factory=list)
+    held_out: Callable[[], Iterable[Example | Labelled]] = tuple
+    open_model: Callable[[Any], Backend] | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def fresh(self) -> DataContext:
+        """The same with an account of its own, for one source or transform."""
+        return replace(self, drops=Counter(), dropped=[], changes=Counter(), notes={})
+
+    def change(self, what: str, times: int = 1) -> None:
+        """Count a change that a row underwent without being dropped, or a row that was made."""
+        self.changes[what] += times
 
     def drop(self, reason: str, where: str = "") -> None:
         """Count a record that does not go on, by reason; ``where`` (file:line or id) is kept for the report."""

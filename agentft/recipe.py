@@ -59,6 +59,11 @@ class Split(Model):
         description="what is never separated: `group` (one customer, text or problem), `id` (single rows), or a key of `meta`",
     )
     seed: Seed = Field(default=7, description="another seed gives another division")
+    stratify: str | None = Field(
+        default=None,
+        min_length=1,
+        description="keep the shares of this value alike in all parts: `label`, or a key of `meta`; a group has the value of its first row",
+    )
 
     @model_validator(mode="after")
     def _some_left(self) -> Split:
@@ -68,11 +73,24 @@ class Split(Model):
 
 
 class Data(Model):
-    """What is learned from, and what is asked in the evaluation."""
+    """What is learned from, and what is asked in the evaluation.
+
+    Where ``validation`` or ``test`` names sources, the share of that name in ``split`` is not taken from the training rows.
+    """
 
     sources: Listed[PartUse] = Field(default=(), description="sources of demonstrations, in this order")
     transforms: Listed[PartUse] = Field(default=(), description="transforms, run in this order on the rows of all sources")
+    mix: Literal["concatenate", "interleave"] = Field(
+        default="concatenate",
+        description="how several sources are put together: one after the other, each `weight` times; or drawn row by row with the weights "
+        "as probabilities until one of them is used up",
+    )
     split: Split = Field(default=Split(), description="how the rows are divided")
+    validation: Listed[PartUse] = Field(default=(), description="sources of validation rows that come divided already")
+    test: Listed[PartUse] = Field(default=(), description="sources of test rows that come divided already; nothing of them is learned")
+    leaks: Literal["drop", "keep"] = Field(
+        default="drop", description="what happens to a test row whose text is in the training data; it is counted either way"
+    )
     prompts: Listed[PartUse] = Field(default=(), description="sources of further prompts for the evaluation; no demonstration answers them")
     max_prompts: int | None = Field(default=None, ge=1, description="ask at most that many of `prompts`, drawn by seed; left out: all")
     max_length: int = Field(default=1024, ge=32, description="longest training row in tokens")
@@ -136,7 +154,10 @@ class Recipe(Model):
 
     name: str = Field(description="name of the agent and of its runs: letters, digits, `.`, `_` and `-`")
     model: str = Field(min_length=1, description="bundled name, hub id, local folder or `.gguf` file")
-    persona: PersonaUse = Field(description="name of a persona, a `.yaml` file, or a mapping with `use` and `variables`")
+    persona: PersonaUse = Field(
+        default=PersonaUse(use="assistant"),
+        description="name of a persona, a `.yaml` file, or a mapping with `use` and `variables`; tasks with heads need none",
+    )
     requires: Listed[Annotated[str, AfterValidator(_requirement)]] = Field(
         default=(), description="distributions that must be installed, such as `agentft-customer-service>=0.1`"
     )

@@ -7,8 +7,8 @@ Every record has ``to_dict`` and ``from_dict``; stages hand them over as JSON li
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from agentft.errors import DataError
@@ -118,6 +118,15 @@ class Example:
         if self.messages and self.messages[-1].role == "assistant":
             return Example(self.id, self.messages[:-1], self.tools, self.group, self.meta), self.messages[-1].content
         return self, None
+
+    @property
+    def text(self) -> str:
+        """Everything that is said, one line a message."""
+        return "\n".join(message.content for message in self.messages)
+
+    def mapped(self, change: Callable[[str], str]) -> Example:
+        """The same conversation with ``change`` applied to every message."""
+        return replace(self, messages=tuple(replace(message, content=change(message.content)) for message in self.messages))
 
     def to_dict(self) -> dict[str, Any]:
         data: dict[str, Any] = {"id": self.id, "messages": [m.to_dict() for m in self.messages]}

@@ -9,7 +9,21 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "agentft"
 LAYERS = [
-    ["errors", "text", "rules", "records", "components", "contracts", "events", "hookspecs", "jinja", "yamlio", "validation", "progress"],
+    [
+        "errors",
+        "text",
+        "rules",
+        "records",
+        "labelled",
+        "components",
+        "contracts",
+        "events",
+        "hookspecs",
+        "jinja",
+        "yamlio",
+        "validation",
+        "progress",
+    ],
     [
         "host",
         "catalog",

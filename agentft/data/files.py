@@ -5,30 +5,19 @@ from __future__ import annotations
 import csv
 import glob
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from agentft.contracts import DataContext
+from agentft.data.columns import Columns, record
 from agentft.data.jsonl import BadRows, iter_json, iter_lines
 from agentft.errors import DataError
+from agentft.labelled import Labelled
 from agentft.records import Example
 from agentft.validation import Listed, Model
-
-
-class Columns(BaseModel):
-    """Which columns of a row become what, for rows that have no ``messages``."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    user: str = Field(description="Column with what the user says.")
-    assistant: str | None = Field(None, description="Column with the answer; without it the row is a prompt.")
-    system: str | None = Field(None, description="Column with a system message, put in front.")
-    id: str | None = Field(None, description="Column with the id; default: file name and line.")
-    group: str | None = Field(None, description="Column that a split must not separate.")
-    meta: list[str] = Field(default_factory=list, description="Columns to keep as meta data.")
 
 
 class JsonlConfig(BaseModel):
@@ -37,9 +26,14 @@ class JsonlConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     path: str | list[str] = Field(description="File or files; relative to the recipe; wildcards allowed.")
-    columns: Columns | None = Field(None, description="Mapping for rows without `messages`.")
+    columns: Columns | None = Field(None, description="Mapping for rows without `messages` and without `inputs`.")
     limit: int | None = Field(None, gt=0, description="Take only the first rows.")
     on_bad: Literal["error", "skip"] = Field("error", description="What to do with rows that cannot be used; skipped ones are counted.")
+
+    @property
+    def produces(self) -> str:
+        """The kind of record, which follows from the columns; conversations without any."""
+        return self.columns.produces if self.columns else "example"
 
 
 class CsvConfig(JsonlConfig):
@@ -49,7 +43,7 @@ class CsvConfig(JsonlConfig):
     delimiter: str | None = Field(None, description="Default: tab for .tsv, else comma.")
 
 
-def read_jsonl(config: JsonlConfig, ctx: DataContext) -> Iterator[Example]:
+def read_jsonl(config: JsonlConfig, ctx: DataContext) -> Iterator[Example | Labelled]:
     """Conversations from JSON-lines files."""
 
     def rows(path: Path, bad: BadRows) -> Iterator[tuple[int, Any]]:
@@ -58,7 +52,7 @@ def read_jsonl(config: JsonlConfig, ctx: DataContext) -> Iterator[Example]:
     return _read(config, ctx, rows)
 
 
-def read_json(config: JsonlConfig, ctx: DataContext) -> Iterator[Example]:
+def read_json(config: JsonlConfig, ctx: DataContext) -> Iterator[Example | Labelled]:
     """Conversations from a file that is one JSON list; the "line" in messages is the index of the row from 1."""
 
     def rows(path: Path, bad: BadRows) -> Iterator[tuple[int, Any]]:
@@ -67,14 +61,13 @@ def read_json(config: JsonlConfig, ctx: DataContext) -> Iterator[Example]:
     return _read(config, ctx, rows)
 
 
-def read_csv(config: CsvConfig, ctx: DataContext) -> Iterator[Example]:
+def read_csv(config: CsvConfig, ctx: DataContext) -> Iterator[Example | Labelled]:
     """Rows of CSV or TSV files with a header."""
 
     def rows(path: Path, bad: BadRows) -> Iterator[tuple[int, Any]]:
         delimiter = config.delimiter or ("\t" if path.suffix == ".tsv" else ",")
         reader = csv.DictReader((line for _, line in iter_lines(path)), delimiter=delimiter, strict=True)
-        wanted = [c for c in (config.columns.user, config.columns.assistant, config.columns.group, config.columns.id) if c]
-        if missing := [c for c in [*wanted, *config.columns.meta] if c not in (reader.fieldnames or [])]:
+        if missing := [c for c in config.columns.wanted if c not in (reader.fieldnames or [])]:
             raise DataError(f"{path}:1: no column '{missing[0]}' (columns: {', '.join(reader.fieldnames or [])})")
         try:
             for row in reader:
@@ -168,24 +161,5 @@ def converted(config: FileOptions | JsonlConfig, ctx: DataContext, rows: Rows, c
         ctx.drop("row cannot be used", problem)
 
 
-def _read(config: JsonlConfig, ctx: DataContext, rows: Rows) -> Iterator[Example]:
-    return converted(config, ctx, rows, lambda row, name: _example(row, config.columns, name))
-
-
-def _example(row: Any, columns: Columns | None, default_id: str) -> Example:
-    if columns is None or (isinstance(row, Mapping) and "messages" in row):
-        return Example.from_dict(row, default_id)
-    if not isinstance(row, Mapping):
-        raise DataError(f"a row must be an object, not {type(row).__name__}")
-    messages = []
-    for role, column in (("system", columns.system), ("user", columns.user), ("assistant", columns.assistant)):
-        if column is None:
-            continue
-        value = row.get(column)
-        if not isinstance(value, str) or not value.strip():
-            raise DataError(f"column '{column}' is empty" if column in row else f"no column '{column}'")
-        messages.append({"role": role, "content": value})
-    data: dict[str, Any] = {"messages": messages, "meta": {name: row.get(name) for name in columns.meta}}
-    data["id"] = row.get(columns.id) if columns.id else None
-    data["group"] = row.get(columns.group) if columns.group else None
-    return Example.from_dict(data, default_id)
+def _read(config: JsonlConfig, ctx: DataContext, rows: Rows) -> Iterator[Example | Labelled]:
+    return converted(config, ctx, rows, lambda row, name: record(row, config.columns, name))

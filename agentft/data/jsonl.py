@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from agentft.errors import DataError
+from agentft.labelled import Labelled, record_from_dict
 from agentft.records import Example
 
+T = TypeVar("T")
 SHOWN = 20  # problems listed in one error; the rest is counted
 
 
@@ -68,13 +70,22 @@ def iter_rows(path: Path) -> Iterator[Any]:
 
 def read_examples(path: Path) -> Iterator[Example]:
     """Examples that agentft itself wrote; any problem is an error with file and line."""
+    return _parsed(path, Example.from_dict)
+
+
+def _parsed(path: Path, parse: Callable[[Any, str], T]) -> Iterator[T]:
     bad = BadRows()
     for number, row in iter_json(path, bad):
         try:
-            yield Example.from_dict(row, default_id=f"{path.stem}-{number}")
+            yield parse(row, f"{path.stem}-{number}")
         except DataError as error:
             bad.add(path, number, error)
     bad.raise_if_any("correct them")
+
+
+def read_records(path: Path) -> Iterator[Example | Labelled]:
+    """Examples or labelled rows that agentft itself wrote; any problem is an error with file and line."""
+    return _parsed(path, record_from_dict)
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
@@ -87,5 +98,5 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     return count
 
 
-def write_examples(path: Path, examples: Iterable[Example]) -> int:
+def write_examples(path: Path, examples: Iterable[Example | Labelled]) -> int:
     return write_rows(path, (example.to_dict() for example in examples))
