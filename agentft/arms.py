@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from agentft.components import ModelRef
 from agentft.contracts import Backend, EvalContext, GenerationSettings
-from agentft.data.jsonl import read_examples, write_rows
+from agentft.data.jsonl import read_examples, read_records, write_rows
 from agentft.progress import Progress
-from agentft.records import Example, Response, Sample
+from agentft.records import Example, Response, Sample, Score
 from agentft.runs import Outcome, StageResult
 
 if TYPE_CHECKING:
@@ -66,6 +66,27 @@ class Arm:
             generation.max_new_tokens, generation.temperature, generation.top_p, generation.batch_size, self.session.recipe.seed
         )
 
+    def answer(self, data: Path, out: Path, progress: Progress) -> Outcome:
+        """Answer every held-out question; see :func:`answer`."""
+        return answer(self, data, out, progress)
+
+    def score(self, part: Part, answers: Path, data: Path, out: Path, progress: Progress) -> Outcome:
+        """What one evaluator says; see :func:`score`."""
+        return score(self, part, answers, data, out, progress)
+
+    def shown(self, answers: Path, data: Path) -> dict[str, dict[str, Any]]:
+        """Question, reference and answer of each sample, for the report."""
+        return {
+            sample.id: {
+                "prompt": [{"role": m.role, "content": m.content} for m in sample.prompt.messages],
+                "reference": sample.reference,
+                "text": sample.text,
+                "finish": sample.response.finish,
+                "error": sample.response.error,
+            }
+            for sample in samples(answers, data)
+        }
+
     def close(self) -> None:
         """Let go of the model: two of them at once may not fit."""
         self.__dict__.pop("backend", None)
@@ -80,7 +101,7 @@ def questions(data: Path) -> list[tuple[Example, str | None]]:
 
 def groups(data: Path) -> dict[str, str]:
     """Sample id -> group, for statistics that resample whole groups."""
-    return {prompt.id: prompt.group_key for prompt, _ in questions(data)}
+    return {row.id: row.group_key for name in ("prompts", "test") for row in read_records(data / f"{name}.jsonl")}
 
 
 def answer(arm: Arm, data: Path, out: Path, progress: Progress) -> Outcome:
@@ -157,7 +178,11 @@ def score(arm: Arm, part: Part, answers: Path, data: Path, out: Path, progress: 
         examples=complete,
         logprobs=lambda examples: arm.agent.logprobs(examples),
     )
-    scores = session.catalog.target(part.entry)(found, generate, part.config, context)
+    return write_scores(out, session.catalog.target(part.entry)(found, generate, part.config, context))
+
+
+def write_scores(out: Path, scores: Sequence[Score]) -> Outcome:
+    """The scores of one evaluator into ``scores.json``."""
     (out / "scores.json").write_text(json.dumps([s.to_dict() for s in scores], ensure_ascii=False, allow_nan=False), encoding="utf-8")
     return Outcome(
         {"scores": {s.name: s.to_dict()["value"] for s in scores}, "unscored": {s.name: s.unscored for s in scores if s.unscored}}

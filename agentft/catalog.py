@@ -109,14 +109,19 @@ class Catalog:
         Raises:
             PluginError: it cannot be imported; the message names the plugin and the cause.
         """
-        return self._resolve(entry, entry.spec.target)  # type: ignore[attr-defined]
+        return self.resolve(entry, entry.spec.target)  # type: ignore[attr-defined]
 
     def config_model(self, entry: Entry) -> type[BaseModel] | None:
         """The pydantic model of the part's options, or None if it takes none."""
         config = getattr(entry.spec, "config", None)
-        return self._resolve(entry, config) if config else None
+        return self.resolve(entry, config) if config else None
 
-    def _resolve(self, entry: Entry, reference: str) -> Any:
+    def resolve(self, entry: Entry, reference: str) -> Any:
+        """What ``module:attribute`` names, for a descriptor's further fields.
+
+        Raises:
+            PluginError: as :meth:`target`.
+        """
         module, _, attribute = reference.partition(":")
         try:
             return getattr(import_module(module), attribute)

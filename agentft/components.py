@@ -66,7 +66,8 @@ class TemplateSpec(Spec):
 
 @dataclass(frozen=True)
 class SourceSpec(CodeSpec):
-    """Yields records: ``(config, ctx) -> Iterator[Example]``. ``produces`` is ``example``, ``prompt`` or ``preference``.
+    """Yields records: ``(config, ctx) -> Iterator``. ``produces`` is ``example``, ``prompt``, ``preference``, ``labelled`` (with labels)
+    or ``text`` (without); where the options decide, their model has a property ``produces``.
 
     ``practice``: prompts that rounds of feedback practise on; a recipe that `agentft init` writes names them under ``refine.prompts``
     and keeps them out of the evaluation.
@@ -80,18 +81,45 @@ class SourceSpec(CodeSpec):
 
 @dataclass(frozen=True)
 class TransformSpec(CodeSpec):
-    """Records to records: ``(records, config, ctx) -> Iterator[Example]``; drops are reported to ``ctx.drop``."""
+    """Records to records: ``(records, config, ctx) -> Iterator``; drops are reported to ``ctx.drop``.
+
+    ``consumes="any"`` with ``produces="any"``: every kind of record goes in and comes out. ``everywhere``: it also runs on rows that
+    come divided already (``data.validation``, ``data.test``), because it is part of how a row looks and not of what is learned from.
+    """
+
+    everywhere: bool = False
 
     kind: ClassVar[str] = "transform"
 
 
 @dataclass(frozen=True)
 class TrainerSpec(CodeSpec):
-    """A training method: ``(job: TrainJob) -> TrainResult``."""
+    """A training method: ``(job: TrainJob) -> TrainResult``.
+
+    ``consumes`` is ``example``, ``preference``, ``labelled`` or ``text``; ``produces`` is ``model`` (a chat model), ``reward``, ``head``
+    (a model that predicts labels), ``encoder`` (a body for a later stage) or ``seq2seq``.
+
+    ``rows``: ``(job: RowsJob) -> summary``, the function that makes token rows of the records, as ``"package.module:attribute"``;
+    empty: conversations and preferences are rendered as for every chat model.
+    """
 
     produces: str = "model"
+    rows: str = ""
 
     kind: ClassVar[str] = "trainer"
+
+
+@dataclass(frozen=True)
+class LossSpec(CodeSpec):
+    """A loss of trainers with heads: ``(logits, targets, config, ctx: LossContext) -> losses``, one per row.
+
+    ``consumes`` says what for: ``class`` (classes and tags), ``number``, or ``any``.
+    """
+
+    consumes: str = "any"
+    produces: str = "loss"
+
+    kind: ClassVar[str] = "loss"
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ class DataContext:
         drops: reason -> count, filled by :meth:`drop`.
         changes: what was changed in rows that go on, with counts, filled by :meth:`change`.
         files: files that were read; their digests become part of the stage's key.
-        held_out: for transforms: every row that will be evaluated on and came from a source of its own (``data.prompts``, ``data.test``,
-            ``refine.prompts``); called each time anew, so that it need not lie in memory.
+        held_out: for transforms: every row that will be evaluated on and comes from a source of its own (``data.prompts``,
+            ``data.test``); called each time anew, so that it need not lie in memory.
         open_model: model or server reference (see :class:`agentft.recipe.ModelUse`) -> a backend that plays the persona; None where
             the data are only looked at.
         notes: facts about the step for the report, as JSON data.
@@ -61,6 +61,51 @@ class DataContext:
 
 
 @dataclass(frozen=True)
+class RowsJob:
+    """What a function that renders rows for a trainer is called with (``TrainerSpec.rows``); it returns a summary for the report.
+
+    Attributes:
+        train, validation: JSON-lines files of records, see :func:`agentft.labelled.record_from_dict`.
+        out: folder; the function writes ``train.jsonl`` and ``validation.jsonl`` into it.
+        tokenizer: of the model.
+        config: the trainer's validated options.
+        max_length: tokens that a row may have: the recipe's ``data.max_length``, or what the model can read if that is less.
+        causal: the model reads from left to right (a chat model), and not both ways (an encoder).
+        seed: of the recipe.
+    """
+
+    train: Path
+    validation: Path
+    out: Path
+    tokenizer: Any
+    config: Any
+    max_length: int
+    causal: bool
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class LossContext:
+    """What a loss may know besides logits and targets.
+
+    Attributes:
+        task: ``classify``, ``regress``, ``tag`` or ``span``.
+        labels: the classes in the order of the logits.
+        counts: training rows of each class.
+        multi: targets are 0 / 1 per class instead of one class number.
+    """
+
+    task: str
+    labels: Sequence[str] = ()
+    counts: Sequence[int] = ()
+    multi: bool = False
+
+
+# A loss: (logits (N, C), targets (N,) or (N, C), config, ctx) -> losses (N,), one per row, token or answer; not averaged.
+Loss = Callable[[Any, Any, Any, LossContext], Any]
+
+
+@dataclass(frozen=True)
 class TrainJob:
     """What a trainer is called with.
 
@@ -75,6 +120,7 @@ class TrainJob:
         device: the device profile as a mapping (see :mod:`agentft.engine.profile`).
         seed: for order, dropout and initialisation.
         pad_token_id: id to pad with.
+        loss: the loss that the options name, ``(logits, targets, ctx) -> losses``; None: the trainer's own.
         progress: called as ``progress(step, total, {"loss": ..., "tokens_per_second": ...})``.
     """
 
@@ -88,6 +134,7 @@ class TrainJob:
     reference: Path | None = None
     validation: Path | None = None
     device: Mapping[str, Any] = field(default_factory=dict)
+    loss: Callable[[Any, Any, LossContext], Any] | None = None
     progress: Callable[[int, int, Mapping[str, float]], None] | None = None
 
 

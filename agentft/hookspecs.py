@@ -17,6 +17,7 @@ from agentft.components import (
     CommandSpec,
     CriticSpec,
     EvaluatorSpec,
+    LossSpec,
     ModelRef,
     PersonaSpec,
     SourceSpec,
@@ -84,6 +85,17 @@ def agentft_trainers() -> Iterable[TrainerSpec]:
 
     The target is called as ``(job: TrainJob) -> TrainResult`` with rows that are already rendered, tokenised and
     masked. It continues from checkpoints that it finds in ``job.out``.
+    """
+    return ()
+
+
+@hookspec
+def agentft_losses() -> Iterable[LossSpec]:
+    """Contribute losses, named in a recipe under ``loss`` of a trainer with a head (`classify`, `regress`, `tag`, `span`).
+
+    The target is called as ``(logits, targets, config, ctx: LossContext) -> losses``: ``logits`` of shape (N, C), ``targets`` of shape (N,)
+    (class numbers, or numbers with C = 1) or (N, C) (several classes a row), one loss per row and no mean over them: class
+    weights and the mean over all micro-batches of a step are the trainer's business.
     """
     return ()
 

@@ -37,6 +37,7 @@ CONTRIBUTIONS: dict[str, type[components.Spec]] = {
     "agentft_sources": components.SourceSpec,
     "agentft_transforms": components.TransformSpec,
     "agentft_trainers": components.TrainerSpec,
+    "agentft_losses": components.LossSpec,
     "agentft_critics": components.CriticSpec,
     "agentft_evaluators": components.EvaluatorSpec,
     "agentft_backends": components.BackendSpec,

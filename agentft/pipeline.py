@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from agentft import arms
 from agentft.arms import Arm
-from agentft.contracts import DataContext, TrainJob
+from agentft.contracts import DataContext, RowsJob, TrainJob
 from agentft.data.prepare import Step, prepare
 from agentft.errors import DataError
 from agentft.events import Event, RoundGated, RunFailed, RunFinished, RunStarted, StageFinished, StageStarted
+from agentft.head_arms import HeadArm
 from agentft.progress import Progress
+from agentft.recipe import PartUse
 from agentft.records import Preference, Score
 from agentft.runs import Outcome, Run, StageFile, StageResult, Store, code_digest, digest
 from agentft.session import Part, Session, versions
@@ -94,7 +96,7 @@ class Pipeline:
     def _execute(self, until: str) -> None:
         steps: dict[str, Callable[[], Any]] = {
             "data": lambda: self.data,
-            "rows": lambda: self.rows if self.recipe.train else None,
+            "rows": lambda: self.all_rows,
             "train": lambda: self.trained,
             "answers": lambda: [self.answers(arm) for arm in self.agents],
             "comparison": lambda: self.comparison,
@@ -109,8 +111,18 @@ class Pipeline:
     @cached_property
     def agents(self) -> list[Arm]:
         """What is compared: the base model and, if anything was trained, the tuned one; both with the persona's prompt."""
-        base = Arm("base", self.session)
-        return [base, Arm("tuned", self.session, self.trained)] if self.trained else [base]
+        kind = HeadArm if self.predicts else Arm
+        base = kind("base", self.session)
+        return [base, kind("tuned", self.session, self.trained)] if self.trained else [base]
+
+    @cached_property
+    def trainers(self) -> list[Part]:
+        return self._parts("trainer", self.recipe.train)
+
+    @cached_property
+    def predicts(self) -> bool:
+        """Whether the recipe trains a model that predicts labels, and not one that talks."""
+        return any(produces(part) == "head" for part in self.trainers)
 
     # Stages
 
@@ -119,6 +131,7 @@ class Pipeline:
         data = self.recipe.data
         sources, prompts = self._parts("source", data.sources), self._parts("source", data.prompts)
         transforms = self._parts("transform", data.transforms)
+        divided = {name: self._parts("source", getattr(data, name)) for name in ("validation", "test")}
 
         def build(out: Path) -> Outcome:
             account = prepare(
@@ -128,17 +141,23 @@ class Pipeline:
                 prompts=[self._step(part) for part in prompts],
                 split_options=data.split.model_dump(),
                 max_prompts=data.max_prompts,
+                **{name: [self._step(part) for part in parts] for name, parts in divided.items()},
+                mix=data.mix,
+                leaks=data.leaks,
                 ctx=DataContext(persona=self.session.persona, base=self.recipe.base, seed=self.recipe.seed),
             )
             return Outcome(account.to_dict() | {"dropped": account.dropped[:200]}, account.files)
 
         parts = {
-            "code": code_digest("data", "records.py", "text.py"),
+            "code": code_digest("data", "records.py", "labelled.py", "text.py"),
             "sources": [part.identity() for part in sources],
             "transforms": [part.identity() for part in transforms],
             "prompts": [part.identity() for part in prompts],
             "split": data.split.model_dump(),
             "max_prompts": data.max_prompts,
+            **{name: [part.identity() for part in parts] for name, parts in divided.items()},
+            "mix": data.mix,
+            "leaks": data.leaks,
             "persona": self.session.persona.name,
             "base": str(self.recipe.base.resolve()),
             "seed": self.recipe.seed,
@@ -212,37 +231,83 @@ class Pipeline:
     def _stages_of_training(self) -> tuple[StageResult | None, StageResult | None]:
         agent: StageResult | None = None
         reward: StageResult | None = None
-        for index, part in enumerate(self._parts("trainer", self.recipe.train)):
-            if getattr(part.entry.spec, "produces", "") == "reward":
+        for index, part in enumerate(self.trainers):
+            if produces(part) == "reward":
                 reward = self._train(index, part, None)
             else:
                 agent = self._train(index, part, agent)
         return agent, reward
 
-    def _train(self, index: int, part: Part, before: StageResult | None) -> StageResult:
-        preference = getattr(part.entry.spec, "consumes", "") == "preference"
-        if preference and not self.rows.summary.get("pairs", {}).get("rows_out"):
-            raise DataError(f"train.{index}: no preference is left for '{part.name}'; `agentft data` shows where they were dropped")
-        name = "pairs.jsonl" if preference else "train.jsonl"
-        inputs: dict[str, StageResult | StageFile | str] = {"rows": self.rows.file(name), "model": self.session.model.digest}
-        if not preference:
-            inputs["validation"] = self.rows.file("validation.jsonl")
-        if before is not None:
-            inputs["before"] = before
+    @property
+    def all_rows(self) -> list[tuple[Part, StageResult]]:
+        """Every trainer with the rows that it gets."""
+        return [(part, self.rows_of(index, part)) for index, part in enumerate(self.trainers)]
+
+    def rows_of(self, index: int, part: Part) -> StageResult:
+        """The token rows that a trainer gets: those of its own kind, or rendered conversations."""
+        reference = getattr(part.entry.spec, "rows", "")
+        if not reference:
+            return self.rows
+        name = f"rows-{index}"
+        if name in self._done:
+            return self._done[name]
+        inputs = {part: self.data.file(f"{part}.jsonl") for part in ("train", "validation")} | {"model": self.session.model.digest}
 
         def build(out: Path) -> Outcome:
-            validation = self.rows.path / "validation.jsonl"
+            from agentft.engine.heads import is_causal, readable_length
+            from agentft.engine.models import load_tokenizer
+
+            path = self.session.model.path
+            tokenizer = load_tokenizer(self.session.model)
+            job = RowsJob(
+                train=self.data.path / "train.jsonl",
+                validation=self.data.path / "validation.jsonl",
+                out=out,
+                tokenizer=tokenizer,
+                config=part.config,
+                max_length=readable_length(path, self.recipe.data.max_length),
+                causal=is_causal(path),
+                seed=self.recipe.seed,
+            )
+            return Outcome({**self.session.catalog.resolve(part.entry, reference)(job), "pad_token_id": tokenizer.pad_token_id})
+
+        parts = {
+            "code": code_digest("render", "labelled.py"),
+            "trainer": part.identity(),
+            "max_length": self.recipe.data.max_length,
+            "seed": self.recipe.seed,
+        }
+        result = self.stage(name, parts, inputs, build)
+        self.progress.note(signal_text(result.summary["train"]))
+        return result
+
+    def _train(self, index: int, part: Part, before: StageResult | None) -> StageResult:
+        rows = self.rows_of(index, part)
+        preference = getattr(part.entry.spec, "consumes", "") == "preference"
+        if preference and not rows.summary.get("pairs", {}).get("rows_out"):
+            raise DataError(f"train.{index}: no preference is left for '{part.name}'; `agentft data` shows where they were dropped")
+        name = "pairs.jsonl" if preference else "train.jsonl"
+        inputs: dict[str, StageResult | StageFile | str] = {"rows": rows.file(name), "model": self.session.model.digest}
+        if not preference:
+            inputs["validation"] = rows.file("validation.jsonl")
+        if before is not None:
+            inputs["before"] = before
+        loss = self._loss(part)
+
+        def build(out: Path) -> Outcome:
+            validation = rows.path / "validation.jsonl"
             held = None if preference or not validation.stat().st_size else validation
             return self.trained_outcome(
                 part,
                 TrainJob(
                     model=arms.trained_model(self.session.model, before),
-                    rows=self.rows.path / name,
+                    rows=rows.path / name,
                     validation=held,
                     out=out,
                     config=part.config,
                     seed=self.recipe.seed,
-                    pad_token_id=self.rows.summary["pad_token_id"],
+                    pad_token_id=rows.summary["pad_token_id"],
+                    loss=loss and loss[1],
                     adapter=arms.adapter(before),
                     device=self.recipe.device,
                     progress=self.progress.step,
@@ -252,10 +317,20 @@ class Pipeline:
         parts = {
             "code": code_digest("train", "engine/profile.py"),
             "trainer": part.identity(),
+            "loss": loss and loss[0].identity(),
             "seed": self.recipe.seed,
             "device": self.recipe.device,
         }
         return self.stage(f"train-{index}", parts, inputs, build)
+
+    def _loss(self, part: Part) -> tuple[Part, Callable[..., Any]] | None:
+        """The loss that a trainer's options name, with its own options bound; None for the trainer's own."""
+        use = getattr(part.config, "loss", None)
+        if not isinstance(use, PartUse):
+            return None
+        chosen = self._parts("loss", [use])[0]
+        target = self.session.catalog.target(chosen.entry)
+        return chosen, lambda logits, targets, ctx: target(logits, targets, chosen.config, ctx)
 
     def trained_outcome(self, part: Part, job: TrainJob) -> Outcome:
         """Train, and what the manifest says about it."""
@@ -275,6 +350,8 @@ class Pipeline:
     def answers(self, arm: Arm) -> StageResult:
         """Answers of one arm to the held-out prompts and to the prompts of the held-out demonstrations."""
         inputs = {"prompts": self.data.file("prompts.jsonl"), "test": self.data.file("test.jsonl"), **arm.inputs()}
+        if self.predicts and arm.trained is None:
+            inputs["train"] = self.data.file("train.jsonl")  # what the trivial answer is learned from
         parts = {
             "code": code_digest("render", "engine"),
             "system_prompt": self.session.system_prompt,
@@ -282,7 +359,7 @@ class Pipeline:
             "seed": self.recipe.seed,
             "device": self.recipe.device,
         }
-        return self.stage(f"answers-{arm.name}", parts, inputs, lambda out: arms.answer(arm, self.data.path, out, self.progress))
+        return self.stage(f"answers-{arm.name}", parts, inputs, lambda out: arm.answer(self.data.path, out, self.progress))
 
     def scores(self, arm: Arm, part: Part) -> StageResult:
         """What one evaluator says about one arm."""
@@ -300,9 +377,7 @@ class Pipeline:
             "seed": self.recipe.seed,
         }
         name = f"scores-{arm.name}-{part.name.replace('/', '.')}"
-        return self.stage(
-            name, parts, inputs, lambda out: arms.score(arm, part, self.answers(arm).path, self.data.path, out, self.progress)
-        )
+        return self.stage(name, parts, inputs, lambda out: arm.score(part, self.answers(arm).path, self.data.path, out, self.progress))
 
     def all_scores(self) -> dict[str, list[StageResult]]:
         """Arm name -> its score stages, in the order of the recipe."""
@@ -362,7 +437,9 @@ class Pipeline:
 
         inputs: dict[str, Any] = {"data": self.data, "comparison": self.comparison}
         if self.recipe.train:
-            inputs |= {"rows": self.rows} | {f"trained-{n}": one for n, one in enumerate(self._stages_of_training) if one}
+            inputs |= {stage.name: stage for _, stage in self.all_rows} | {
+                f"trained-{n}": one for n, one in enumerate(self._stages_of_training) if one
+            }
 
         def build(out: Path) -> Outcome:
             from agentft.report import render_report
@@ -393,7 +470,8 @@ class Pipeline:
         target = self.session.catalog.target(part.entry)
         if part.entry.kind == "source":
             return Step(part.name, lambda ctx: target(part.config, ctx), part.use.weight)
-        return Step(part.name, lambda rows, ctx: target(rows, part.config, ctx))
+        everywhere = bool(getattr(part.entry.spec, "everywhere", False))
+        return Step(part.name, lambda rows, ctx: target(rows, part.config, ctx), everywhere=everywhere)
 
     def stage(
         self,
@@ -446,6 +524,11 @@ class Pipeline:
             "model": {"reference": self.session.model.reference, "digest": self.session.model.digest, "origin": self.session.model.origin},
             "versions": {**versions(), **self.session.plugin_versions()},
         }
+
+
+def produces(part: Part) -> str:
+    """What a trainer leaves behind: ``model``, ``head``, ``reward`` ..."""
+    return str(getattr(part.entry.spec, "produces", ""))
 
 
 def read_scores(stage: StageResult) -> list[Score]:

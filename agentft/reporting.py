@@ -7,11 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from agentft import arms
 from agentft.data.jsonl import read_examples
-from agentft.records import Sample
 from agentft.reporting_rounds import collect_rounds
-from agentft.runs import StageResult
 
 if TYPE_CHECKING:
     from agentft.pipeline import Pipeline
@@ -34,15 +31,14 @@ def collect(pipeline: Pipeline) -> dict[str, Any]:
         "recipe": {
             "name": recipe.name,
             "model": recipe.model,
-            "persona": session.persona.model_dump(mode="json"),
+            "persona": {} if pipeline.predicts else session.persona.model_dump(mode="json"),
             "yaml": recipe.source_text,
         },
-        "system_prompt": session.system_prompt,
-        "system_prompt_tokens": pipeline.rows.summary["system_prompt_tokens"] if recipe.train else None,
+        "system_prompt": "" if pipeline.predicts else session.system_prompt,
+        "system_prompt_tokens": next((stage.summary.get("system_prompt_tokens") for _, stage in pipeline.all_rows), None),
+        "baseline": pipeline.answers(pipeline.agents[0]).summary.get("baseline", ""),
         "data": dict(pipeline.data.summary) | {"lengths": _lengths(pipeline)},
-        "signal": [_signal(pipeline.rows, part) for part in ("train", "pairs") if pipeline.rows.summary.get(part, {}).get("rows_in")]
-        if recipe.train
-        else [],
+        "signal": _signals(pipeline),
         "training": _training(pipeline),
         "headline": headline(rows),
         "comparisons": [row for row in rows if not row["name"].startswith("persona-adherence/")],
@@ -89,18 +85,22 @@ def _single_arm(scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _lengths(pipeline: Pipeline) -> dict[str, list[int]]:
-    if not pipeline.recipe.train:
-        return {}
     from agentft.render.rows import read_rows
 
-    return {"train": [len(row["input_ids"]) for row in read_rows(pipeline.rows.path / "train.jsonl")]}
+    path = next((stage.path / "train.jsonl" for _, stage in pipeline.all_rows), None)
+    return {"train": [len(row["input_ids"]) for row in read_rows(path)]} if path else {}
 
 
-def _signal(rows: StageResult, part: str) -> dict[str, Any]:
-    signal = rows.summary[part]
-    return {"stage": {"train": "demonstrations", "pairs": "preference pairs"}[part], "rows": signal["rows_out"]} | {
-        key: signal.get(key) for key in ("tokens", "supervised_tokens", "longest", "sample", "mode", "drops")
-    }
+def _signals(pipeline: Pipeline) -> list[dict[str, Any]]:
+    """What each kind of trainer learns from; trainers that get the same rows are shown once."""
+    found = []
+    for part, stage in {stage.path: (part, stage) for part, stage in pipeline.all_rows}.values():
+        for what, name in (("train", part.name if "task" in stage.summary else "demonstrations"), ("pairs", "preference pairs")):
+            signal = stage.summary.get(what, {})
+            if signal.get("rows_in"):
+                shown = {key: signal.get(key) for key in ("tokens", "supervised_tokens", "longest", "sample", "mode", "drops")}
+                found.append({"stage": name, "rows": signal["rows_out"]} | shown)
+    return found
 
 
 def _training(pipeline: Pipeline) -> list[dict[str, Any]]:
@@ -122,7 +122,7 @@ def _samples(pipeline: Pipeline) -> list[dict[str, Any]]:
     """Held-out questions with all arms' answers: a seeded choice, so that nobody picks the flattering ones."""
     import random
 
-    found = {arm.name: {s.id: s for s in arms.samples(pipeline.answers(arm).path, pipeline.data.path)} for arm in pipeline.agents}
+    found = {arm.name: arm.shown(pipeline.answers(arm).path, pipeline.data.path) for arm in pipeline.agents}
     details = {
         arm.name: _details(pipeline.scores(arm, part) for part in pipeline.session.parts("evaluator", pipeline.recipe.evaluate))
         for arm in pipeline.agents
@@ -130,23 +130,12 @@ def _samples(pipeline: Pipeline) -> list[dict[str, Any]]:
     ids = list(found["base"])
     chosen = sorted(random.Random(pipeline.recipe.seed).sample(range(len(ids)), min(SHOWN, len(ids))))
     result = []
-    for index in chosen:
-        sample: Sample = found["base"][ids[index]]
-        row: dict[str, Any] = {
-            "id": sample.id,
-            "prompt": [{"role": m.role, "content": m.content} for m in sample.prompt.messages],
-            "reference": sample.reference,
-        }
-        for name, by_id in found.items():
-            answered = by_id[sample.id]
-            verdicts, scores = details[name]
-            row[name] = {
-                "text": answered.text,
-                "finish": answered.response.finish,
-                "error": answered.response.error,
-                "verdicts": verdicts.get(sample.id, []),
-                "scores": scores.get(sample.id, {}),
-            }
+    for name in (ids[index] for index in chosen):
+        row: dict[str, Any] = {"id": name} | {key: found["base"][name][key] for key in ("prompt", "reference")}
+        for arm, by_id in found.items():
+            verdicts, scores = details[arm]
+            said = {key: by_id[name][key] for key in ("text", "finish", "error")}
+            row[arm] = said | {"verdicts": verdicts.get(name, []), "scores": scores.get(name, {})}
         result.append(row)
     return result
 
@@ -177,11 +166,12 @@ def _warnings(pipeline: Pipeline) -> list[str]:
         for part in pipeline.session.parts("evaluator", pipeline.recipe.evaluate):
             for name, count in pipeline.scores(arm, part).summary["unscored"].items():
                 warnings.append(f"{arm.name}: {name} could not score {count} samples")
-    if pipeline.recipe.train:
-        for part_name in ("train", "validation"):
-            drops = pipeline.rows.summary[part_name]["drops"]
-            warnings += [f"{part_name}: {count} rows dropped: {reason}" for reason, count in drops.items()]
-    if not list(read_examples(pipeline.data.path / "prompts.jsonl")):
+    for stage in {stage.path: stage for _, stage in pipeline.all_rows}.values():
+        for name in ("train", "validation"):
+            warnings += [f"{name}: {count} rows dropped: {reason}" for reason, count in stage.summary[name]["drops"].items()]
+            if "task" in stage.summary and (cut := stage.summary[name]["truncated"]):
+                warnings.append(f"{name}: {cut} texts are longer than a row and were cut or read in windows")
+    if not pipeline.predicts and not list(read_examples(pipeline.data.path / "prompts.jsonl")):
         warnings.append("no held-out prompts (data.prompts): only held-out demonstrations were asked")
     return warnings
 

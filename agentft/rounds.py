@@ -434,7 +434,7 @@ class Round:
                 adapter=arms.adapter(self.champion.trained),
                 device=self.recipe.device,
                 progress=self.pipeline.progress.step,
-                **({"reference": arms.adapter(start)} if preference else {}),
+                reference=arms.adapter(start) if preference else None,
             )
             return self.pipeline.trained_outcome(part, job)
 

@@ -49,6 +49,7 @@ LAYERS = [
         "runs",
         "session",
         "arms",
+        "head_arms",
         "pipeline",
         "lineage",
         "critic_check",

@@ -68,3 +68,38 @@ def write_rows(path: Path, count: int = 16, prefix: int = 40, seed: int = 0, sup
             labels = [-100] * (len(ids) - supervised) + ids[-supervised:]
             file.write(json.dumps({"id": f"r{number}", "group": None, "input_ids": ids, "labels": labels}) + "\n")
     return path
+
+
+def tiny_encoder(folder: Path, seed: int = 0, **changes) -> ModelRef:
+    """Write a random two-layer BERT with a WordPiece tokenizer of single characters to ``folder``."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    signs = "abcdefghijklmnopqrstuvwxyz0123456789.,!?-'"
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocab = {text: i for i, text in enumerate([*special, *signs, *(f"##{sign}" for sign in signs), *"退款多久到账请问我的卡丢了"])}
+    backend = Tokenizer(models.WordPiece(vocab=vocab, unk_token="[UNK]", max_input_chars_per_word=60))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **names)
+    settings = {
+        "vocab_size": len(vocab),
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 128,
+        "pad_token_id": 0,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "initializer_range": 0.2,
+    }
+    torch.manual_seed(seed)
+    BertModel(BertConfig(**(settings | changes))).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return ModelRef(str(folder), str(folder), "1" * 64, "folder")

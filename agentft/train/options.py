@@ -148,14 +148,17 @@ def check_extra(extra: dict[str, Any], config_class: str, ours: dict[str, str]) 
         known = config_fields(config_class)
         if known and key not in known:
             hint = did_you_mean(key, known)
-            raise ValueError(f"extra: trl.{config_class} has no field '{key}'{f' ({hint})' if hint else ''}")
+            library = "transformers" if config_class == "TrainingArguments" else "trl"
+            raise ValueError(f"extra: {library}.{config_class} has no field '{key}'{f' ({hint})' if hint else ''}")
 
 
 @cache
 def config_fields(config_class: str) -> frozenset[str]:
     """Field names of a TRL config class and its bases, read from their source files; empty where these are not found."""
     fields: set[str] = set()
-    files = [_file("trl", f"trainer/{config_class.removesuffix('Config').lower()}_config.py"), _file("trl", "trainer/base_config.py")]
+    files: list[Path | None] = []
+    if config_class != "TrainingArguments":
+        files += [_file("trl", f"trainer/{config_class.removesuffix('Config').lower()}_config.py"), _file("trl", "trainer/base_config.py")]
     files.append(_file("transformers", "training_args.py"))
     for file in files:
         if file is None:

@@ -42,20 +42,25 @@ def load(job: TrainJob, profile: Profile) -> tuple[Any, Any]:
     )
 
 
-def arguments_for(name: str, job: TrainJob, profile: Profile, count: int, validation: bool, further: Mapping[str, Any]) -> Any:
-    """TRL's configuration. Fields that the installed TRL does not have are left out.
+def arguments_for(
+    name: str, job: TrainJob, profile: Profile, count: int, validation: bool, further: Mapping[str, Any], micro: int | None = None
+) -> Any:
+    """TRL's configuration, or transformers'. Fields that the installed version does not have are left out.
 
     Args:
-        name: of TRL's class, for example ``SFTConfig``.
+        name: of the class, for example ``SFTConfig`` or ``TrainingArguments``.
+        micro: rows per forward pass where the recipe leaves it out; default from the profile.
         count: rows to train on.
         further: fields of the method; they win over what all methods share.
     """
+    import transformers
     import trl
 
     config: LoopOptions = job.config
-    kind = getattr(trl, name)
+    library = trl if hasattr(trl, name) else transformers
+    kind = getattr(library, name)
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    micro = config.micro_batch or max(n for n in range(1, profile.micro_batch + 1) if config.batch_size % n == 0)
+    micro = config.micro_batch or micro or max(n for n in range(1, profile.micro_batch + 1) if config.batch_size % n == 0)
     accumulation = max(1, config.batch_size // (micro * world))
     epoch_steps = math.ceil(math.ceil(count / (micro * world)) / accumulation)
     steps = int(config.extra.get("max_steps", 0)) or math.ceil(epoch_steps * config.epochs)
@@ -104,11 +109,11 @@ def arguments_for(name: str, job: TrainJob, profile: Profile, count: int, valida
     known = {field.name for field in fields(kind)}
     unknown = sorted(set(config.extra) - known)
     if unknown:
-        raise TrainingError(f"extra: trl.{name} {trl.__version__} has no field '{unknown[0]}'")
+        raise TrainingError(f"extra: {library.__name__}.{name} {library.__version__} has no field '{unknown[0]}'")
     try:
         return kind(**{key: value for key, value in values.items() if key in known}, **config.extra)
     except (TypeError, ValueError) as error:
-        raise TrainingError(f"train: TRL does not take these options: {error}") from error
+        raise TrainingError(f"train: {library.__name__} does not take these options: {error}") from error
 
 
 def shares_prefix(config: LoopOptions, profile: Profile, arguments: Any) -> bool:

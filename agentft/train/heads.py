@@ -1,0 +1,205 @@
+"""Training of models with heads: classes, numbers, tags and spans, on encoders and on chat models alike."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, model_validator
+
+from agentft.contracts import LossContext, TrainJob, TrainResult
+from agentft.errors import TrainingError
+from agentft.recipe_parts import PartUse
+from agentft.train.checkpoints import finished
+from agentft.train.options import OURS, LoopOptions, Strategy, check_extra
+
+if TYPE_CHECKING:
+    from agentft.engine.profile import Profile
+    from agentft.train.rows import Rows
+
+MICRO_TOKENS = 4096  # tokens of a forward and backward pass, with padding, where micro_batch is left out
+
+
+class HeadOptions(LoopOptions):
+    """What all trainers with heads can be told."""
+
+    strategy: Strategy = Field(
+        default_factory=lambda: Strategy.model_validate("full"), description="Which parameters move; the head always does."
+    )
+    batch_size: int = Field(32, ge=1, description="Rows per optimiser step, over all devices.")
+    learning_rate: float | None = Field(None, gt=0, description="Peak rate. Default: 5e-5 with full, 1e-3 with lora and frozen bodies.")
+    max_length: int | None = Field(None, ge=8, description="Tokens of a row; default: data.max_length, or what the model can read.")
+    loss: PartUse | None = Field(None, description="A loss: its name, or a mapping with `use`; default: that of the task.")
+
+    @model_validator(mode="after")
+    def _extra_fields(self) -> HeadOptions:
+        check_extra(self.extra, "TrainingArguments", OURS)
+        return self
+
+    @property
+    def rate(self) -> float:
+        return self.learning_rate or (5e-5 if self.strategy.full is not None else 1e-3)
+
+
+Weights = Literal["balanced"] | dict[str, float]
+
+
+class ClassifyConfig(HeadOptions):
+    """Options of ``use: classify``."""
+
+    class_weights: Weights | None = Field(
+        None, description="Weight of each class in the loss: `balanced`, or a mapping (others: 1). Not for several classes a row."
+    )
+
+
+class RegressConfig(HeadOptions):
+    """Options of ``use: regress``."""
+
+    standardize: bool = Field(True, description="Learn (label - mean) / standard deviation of the training labels.")
+
+
+class TagConfig(HeadOptions):
+    """Options of ``use: tag``."""
+
+    class_weights: Weights | None = Field(None, description="Weight of each tag in the loss: `balanced`, or a mapping (others: 1).")
+
+
+class SpanConfig(HeadOptions):
+    """Options of ``use: span``."""
+
+    stride: int = Field(128, ge=0, description="Tokens by which two windows of a long context overlap.")
+
+
+def train(job: TrainJob) -> TrainResult:
+    """Train a head, and of the body what the strategy says, on ``job.rows`` as :mod:`agentft.render.heads` writes them.
+
+    Leaves a full model (``out/model``) or an adapter with the head (``out/adapter``) as safetensors, each with ``task.json``. Otherwise
+    as :func:`agentft.train.sft.train`.
+
+    Raises:
+        TrainingError: nothing to learn from, a loss that is not finite, not enough memory, or options that contradict each other.
+    """
+    return finished(job, _train)
+
+
+def _train(job: TrainJob, profile: Profile) -> TrainResult:
+    from transformers import EarlyStoppingCallback, set_seed
+
+    from agentft.engine.models import load_tokenizer
+    from agentft.render.task import Task
+    from agentft.train.checkpoints import begin
+    from agentft.train.head_loop import HeadTrainer
+    from agentft.train.loop import EpochOrder, Monitor
+    from agentft.train.losses import class_weights
+    from agentft.train.outcome import evaluated_at, fit
+    from agentft.train.setup import arguments_for
+
+    config: HeadOptions = job.config
+    started = time.perf_counter()
+    task = Task.load(job.rows.parent)
+    rows = read_head_rows(job.rows)
+    validation = read_head_rows(job.validation) if job.validation and job.validation.stat().st_size else None
+    if config.early_stopping and validation is None:
+        raise TrainingError("early_stopping needs validation rows; set data.split.validation, or remove early_stopping")
+    log, checkpoint = begin(job)
+    ctx = LossContext(task.name, task.labels, task.counts, task.multi)
+    set_seed(job.seed)  # the head is drawn
+    model = head_on(job, profile, task)
+    arguments = arguments_for(
+        "TrainingArguments", job, profile, len(rows.ids), validation is not None, {}, micro=_micro_batch(config, rows)
+    )
+    monitor = Monitor(log, job.progress, check_gradient=not arguments.fp16)
+    trainer = HeadTrainer(
+        order=EpochOrder(rows.lengths, config.batch_size, job.seed),
+        ids=rows.ids,
+        task=task,
+        loss=job.loss or default_loss(task),
+        context=ctx,
+        weights=class_weights(getattr(config, "class_weights", None), ctx),
+        pad_token_id=job.pad_token_id,
+        model=model,
+        args=arguments,
+        train_dataset=rows.dataset,
+        eval_dataset=validation.dataset if validation else None,
+        processing_class=load_tokenizer(job.model),
+        callbacks=[monitor, *([EarlyStoppingCallback(config.early_stopping)] if config.early_stopping else [])],
+    )
+
+    def evaluate_last() -> None:
+        if validation and not config.early_stopping and not evaluated_at(log, trainer.state.global_step):
+            trainer.evaluate()
+
+    result = fit(job, profile, trainer, monitor, rows, checkpoint, started, evaluate_last)
+    task.save(result.adapter or result.model or job.out)
+    return result
+
+
+def head_on(job: TrainJob, profile: Profile, task: Any) -> Any:
+    """The base model with a head for ``task``, and the strategy applied to its body."""
+    from agentft.engine.heads import head_modules, load_head
+
+    strategy = job.config.strategy
+    # A frozen body needs no float32 copy; what is trained in full does.
+    dtype = profile.train_dtype if strategy.lora else "float32"
+    model = load_head(job.model.path, task, profile, dtype, job.pad_token_id, job.model.reference)
+    if strategy.lora is None:
+        return model
+    from peft import LoraConfig, get_peft_model
+
+    lora = strategy.lora
+    modules = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    return get_peft_model(
+        model,
+        LoraConfig(
+            r=lora.r,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=modules,
+            bias="none",
+            modules_to_save=head_modules(model),
+        ),
+    )
+
+
+def default_loss(task: Any) -> Any:
+    """Squared error for numbers, cross-entropy for everything else, as ``(logits, targets, ctx) -> losses``."""
+    from agentft.train import losses
+
+    chosen = losses.mse if task.name == "regress" else losses.cross_entropy
+    return lambda logits, targets, ctx: chosen(logits, targets, None, ctx)
+
+
+def _micro_batch(config: HeadOptions, rows: Rows) -> int:
+    """The largest divisor of the batch that keeps a pass below ``MICRO_TOKENS``; texts are mostly short."""
+    typical = sorted(rows.lengths)[int(0.9 * (len(rows.lengths) - 1))]
+    room = max(1, MICRO_TOKENS // max(1, typical))
+    return max(n for n in range(1, config.batch_size + 1) if config.batch_size % n == 0 and n <= room)
+
+
+def read_head_rows(path: Path) -> Rows:
+    """Rows as :mod:`agentft.render.heads` writes them, in one Arrow table.
+
+    Raises:
+        TrainingError: there are none.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.json
+    from datasets import Dataset
+
+    from agentft.train.rows import Rows
+
+    if path.stat().st_size == 0:
+        raise TrainingError(f"{path.name}: there is not one row to train on; `agentft data RECIPE` shows where rows were dropped")
+    ids = pa.list_(pa.int32())
+    schema = pa.schema([("id", pa.string()), ("input_ids", ids), ("types", pa.list_(pa.int8())), ("target", pa.list_(pa.float64()))])
+    table = pyarrow.json.read_json(
+        path,
+        read_options=pyarrow.json.ReadOptions(block_size=1 << 26),
+        parse_options=pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+    ).combine_chunks()
+    names = table["id"].to_pylist()
+    lengths = pc.list_value_length(table["input_ids"]).to_pylist()
+    dataset = Dataset(table.drop_columns(["id"]).append_column("row", pa.array(range(len(names)), pa.int64())))
+    return Rows(dataset, names, lengths, sum(len(one) or 1 for one in table["target"].to_pylist()))
