@@ -99,6 +99,9 @@ _SOURCES_OF = {
 }
 
 
+_KINDS = {"class": "classes", "number": "numbers"}
+
+
 class _Check:
     def __init__(self, recipe: Recipe, catalog: Catalog):
         self.recipe, self.catalog = recipe, catalog
@@ -111,8 +114,10 @@ class _Check:
         for kind, path, use in part_uses(self.recipe):
             self.part(kind, path, use)
         self.named("backend", ("generation", "backend"), self.recipe.generation.backend)
+        self.losses()
         self.chain()
         self.evaluation()
+        self.heads()
         self.model()
         persona = self.persona()
         if persona is not None:
@@ -232,6 +237,51 @@ class _Check:
         control = self.entries.get(("refine", "control"))
         if control is not None and getattr(control.spec, "consumes", "") != "example":
             self.report(("refine", "control", "use"), f"'{control.name}' does not learn from answers alone", "use: sft")
+
+    def losses(self) -> None:
+        """The losses that trainers with heads name: they exist, take their options, and fit the task."""
+        for path, entry in [*self.entries.items()]:
+            if (
+                path[0] != "train"
+                or getattr(entry.spec, "consumes", "") != "labelled"
+                or not (given := self.recipe.train[int(path[1])].options.get("loss"))
+            ):
+                continue
+            try:
+                use = PartUse.model_validate(given)
+            except ValidationError:
+                continue  # the trainer's own options have reported it
+            where: Path_ = (*path, "loss")
+            self.part("loss", where, use)
+            loss = self.entries.pop(where, None)
+            wanted = "number" if entry.name == "regress" else "class"
+            if loss is not None and (kind := getattr(loss.spec, "consumes", "any")) not in ("any", wanted):
+                self.report(
+                    (*where, "use") if isinstance(given, dict) else where,
+                    f"the loss '{loss.name}' is for {_KINDS[kind]}, '{entry.name}' learns {_KINDS[wanted]}",
+                )
+
+    def heads(self) -> None:
+        """What does not go together with models that predict labels: trainers and metrics of models that talk, and rounds."""
+        heads = [entry for path, entry in self.entries.items() if path[0] == "train" and getattr(entry.spec, "produces", "") == "head"]
+        if not heads:
+            return
+        for path, entry in self.entries.items():
+            spec = entry.spec
+            if path[0] == "train" and getattr(spec, "produces", "") in ("model", "reward", "seq2seq"):
+                self.report(
+                    (*path, "use"),
+                    f"'{entry.name}' trains a model that talks, '{heads[0].name}' one that predicts labels",
+                    "use two recipes",
+                )
+            if path[0] == "evaluate" and getattr(spec, "consumes", "") != "prediction":
+                self.report(
+                    (*path, "use"),
+                    f"'{entry.name}' looks at answers in words, '{heads[0].name}' predicts labels",
+                    "use accuracy, f1, regression, ner, qa ...",
+                )
+        if self.recipe.refine is not None:
+            self.report(("refine",), f"rounds of feedback are for models that talk, '{heads[0].name}' predicts labels", key=True)
 
     def evaluation(self) -> None:
         recipe = self.recipe

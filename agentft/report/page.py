@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from agentft.report import lineage, plain, views
 from agentft.report.effects import split
+from agentft.report.naming import names_of
 from agentft.report.plots import forest_groups, forest_svg, items_svg, levels
 from agentft.report.rounds import rounds
 from agentft.report.samples import MOST_SAMPLES, read_samples
@@ -62,7 +63,7 @@ def _context(data: Mapping[str, Any]) -> dict[str, Any]:
     drawn = forest_groups(metrics)
     stages = lineage.read_stages(data.get("lineage"))
     status = plain.string(data.get("status"))
-    outcome = judge(data)
+    outcome, names = judge(data), names_of(data)
     return {
         "style": Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
         "title": plain.string(data.get("title")) or "Untitled run",
@@ -86,7 +87,8 @@ def _context(data: Mapping[str, Any]) -> dict[str, Any]:
         "items_plot": Markup(items_svg(items, sorted(hard))),
         "items_not_drawn": [one.item for one in items if one not in levels(items)],
         "samples": samples,
-        "columns": [name for name, key in (("Base model", "base"), ("Tuned model", "tuned")) if any(getattr(one, key) for one in samples)],
+        "names": names,
+        "columns": [getattr(names, key) for key in ("base", "tuned") if any(getattr(one, key) for one in samples)],
         "samples_more": max(0, len(plain.rows(data.get("samples"))) - MOST_SAMPLES),
         "selection": plain.string(data.get("sample_selection")) or "Shown in the order in which the run recorded them.",
         "stages": stages,

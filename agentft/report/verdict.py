@@ -14,6 +14,7 @@ from typing import Any
 
 from agentft.report import plain
 from agentft.report.effects import FEW_PROMPTS, Effect, base_only, headline, split
+from agentft.report.naming import names_of
 
 TITLES = {
     "better": "Better than the base model",
@@ -67,7 +68,9 @@ def judge(data: Mapping[str, Any]) -> Outcome:
     remarks += _caveats(shown)
     kind = "alone" if alone else _kind(shown)
     setback = kind == "better" and (lost or any(effect.verdict == "worse" for effect in rest))
-    return Outcome(kind, TITLES[kind] + (", though not in everything" if setback else ""), tuple(sentences), tuple(remarks), tuple(shown))
+    title = TITLES[kind] + (", though not in everything" if setback else "")
+    spoken = names_of(data).spoken
+    return Outcome(kind, spoken(title), tuple(map(spoken, sentences)), tuple(map(spoken, remarks)), tuple(shown))
 
 
 def finished(status: str) -> bool:
