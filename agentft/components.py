@@ -136,8 +136,9 @@ class CriticSpec(CodeSpec):
 class EvaluatorSpec(CodeSpec):
     """A metric: ``(samples, generate, config, ctx) -> list[Score]``.
 
-    ``consumes`` is ``sample`` (answers to held-out prompts), ``reference`` (only those with a demonstrated answer) or
-    ``example`` (held-out demonstrations, for metrics such as perplexity that score instead of generate).
+    ``consumes`` is ``sample`` (answers to held-out prompts), ``reference`` (only those with a demonstrated answer), ``prediction``
+    (:class:`~agentft.labelled.Prediction` of rows with labels) or ``example`` (held-out demonstrations, for metrics such as
+    perplexity that score instead of generate).
     """
 
     consumes: str = "sample"

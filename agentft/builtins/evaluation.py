@@ -37,6 +37,41 @@ def agentft_evaluators() -> list[EvaluatorSpec]:
             consumes="reference",
         ),
         EvaluatorSpec("chrf", "chrF (sacrebleu)", f"{_E}.overlap:chrf", consumes="reference"),
+        EvaluatorSpec("ter", "Translation edit rate (sacrebleu), Chinese by characters", f"{_E}.overlap:ter", consumes="reference"),
+        EvaluatorSpec(
+            "meteor", "METEOR (nltk): equal words, stems, and synonyms where WordNet is", f"{_E}.meteor:meteor", consumes="reference"
+        ),
+        EvaluatorSpec(
+            "accuracy", "Share of rows whose class, or set of classes, is right", f"{_E}.classification:accuracy", consumes="prediction"
+        ),
+        EvaluatorSpec("f1", "F1 of classes: macro, micro and each class", f"{_E}.classification:f1", consumes="prediction"),
+        EvaluatorSpec("auc", "ROC-AUC and average precision, each class against the rest", f"{_E}.auc:auc", consumes="prediction"),
+        EvaluatorSpec(
+            "ranking",
+            "MRR and NDCG of the true class among the classes by probability",
+            f"{_E}.ranking:ranking",
+            f"{_E}.ranking:RankingConfig",
+            consumes="prediction",
+        ),
+        EvaluatorSpec(
+            "calibration", "Expected calibration error of class probabilities", f"{_E}.ranking:calibration", consumes="prediction"
+        ),
+        EvaluatorSpec("confusion", "Which class was taken for which", f"{_E}.classification:confusion", consumes="prediction"),
+        EvaluatorSpec(
+            "regression", "RMSE, MAE, Pearson and Spearman of predicted numbers", f"{_E}.regression:regression", consumes="prediction"
+        ),
+        EvaluatorSpec(
+            "ner",
+            "Entities recognised exactly (seqeval, strict IOB2): F1, precision, recall, each type",
+            f"{_E}.entities:ner",
+            consumes="prediction",
+        ),
+        EvaluatorSpec(
+            "qa",
+            "Answers found in a text: exact match and F1 as in SQuAD, right for Chinese",
+            f"{_E}.question_answering:qa",
+            consumes="prediction",
+        ),
         EvaluatorSpec("perplexity", "Perplexity of held-out demonstrations", f"{_E}.perplexity:perplexity", consumes="example"),
         EvaluatorSpec(
             "similarity",

@@ -15,7 +15,7 @@ from typing import Any
 
 from agentft.contracts import EvalContext
 from agentft.errors import DataError, MissingDependency
-from agentft.evaluate.statistics import mean_ci
+from agentft.evaluate.statistics import Interval, mean_ci
 from agentft.records import Direction, Example, Sample, Score
 
 NAN = math.nan
@@ -61,6 +61,7 @@ def score_from(
     *,
     seed: int = 0,
     value: float | None = None,
+    ci: Interval | None = None,
     direction: Direction = "higher",
     unit: str = "share",
     summary: str = "",
@@ -70,8 +71,8 @@ def score_from(
 
     ``value`` and ``ci`` are the mean of the values that are not NaN and its 95 % interval by clusters (``groups``: sample id ->
     group; an id that is not in it stands alone). Where ``value`` is given it is a corpus-level figure that the
-    per-sample values only stand for (BLEU, for example); there is no interval then, because the interval of the mean
-    is not that of the figure.
+    per-sample values only stand for (BLEU, for example); the interval is then ``ci`` (see
+    :func:`~agentft.evaluate.statistics.statistic_ci`), because that of the mean is not that of the figure.
     """
     scored = {key: values[key] for key in sorted(values) if not math.isnan(values[key])}
     numbers = list(scored.values())
@@ -83,7 +84,7 @@ def score_from(
         n=len(numbers),
         direction=direction,
         per_sample=dict(values),
-        ci=mean_ci(numbers, labels, seed=seed) if numbers and value is None else None,
+        ci=(mean_ci(numbers, labels, seed=seed) if numbers else None) if value is None else ci,
         unit=unit,
         summary=summary,
         details=dict(details or {}),

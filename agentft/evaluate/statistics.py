@@ -8,7 +8,7 @@ over *values*; resampling draws whole clusters, so large clusters count for more
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -83,6 +83,66 @@ def mean_ci(
     if binary and (data == data[0]).all():
         return wilson(float(data[0]) * len(sums), len(sums), confidence)
     return _bootstrap(sums, sizes, seed, resamples, confidence, method)
+
+
+def statistic_ci(
+    statistic: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]],
+    parts: npt.NDArray[np.float64] | int,
+    groups: Sequence[Hashable] | None = None,
+    *,
+    seed: int = 0,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    method: Method = "bca",
+) -> list[Interval | None]:
+    """Confidence intervals of figures of a whole corpus (macro-F1, BLEU, Pearson's r ...) by a bootstrap over clusters.
+
+    Args:
+        statistic: sums, shape ``(R, k)`` -> values, shape ``(R, m)``, one row per resample. NaN where a value is not defined.
+        parts: shape ``(n, k)``: what each sample adds to the ``k`` sums that the figures are made of (for F1: true positives,
+            predicted and true members of each class). A number n: the sums are how often each of n samples was drawn, for
+            statistics that cannot be written with sums (ranks); use the method ``percentile`` then, BCa calls for n more rows.
+
+    Returns:
+        One interval for each of the ``m`` values, widened to the value itself where it lies outside. None where there are fewer than
+        two clusters, where the value itself is NaN, or where it is NaN in more than half of the resamples (it is left out of these).
+    """
+    samples = parts if isinstance(parts, int) else len(parts)
+    labels, count = _numbered(groups, samples)
+    if isinstance(parts, int):
+        clustered = np.eye(count)[:, labels] if method == "bca" else np.zeros((0, samples))
+        total = np.ones((1, samples))
+    elif count == samples:
+        clustered, total = parts, parts.sum(axis=0, keepdims=True)
+    else:
+        clustered = np.stack([np.bincount(labels, weights=column, minlength=count) for column in parts.T], axis=1)
+        total = parts.sum(axis=0, keepdims=True)
+    estimates = statistic(total)[0]
+    if count < 2:
+        return [None] * len(estimates)
+    rng = np.random.default_rng(seed)
+    step = max(1, _CHUNK // max(count, total.shape[1]))
+    found = []
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
+        picks = rng.integers(0, count, size=(rows, count)) + count * np.arange(rows)[:, None]
+        times = np.bincount(picks.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
+        found.append(statistic(times[:, labels] if isinstance(parts, int) else times @ clustered))
+    values = np.concatenate(found)
+    left_out = statistic(total - clustered) if method == "bca" else None
+    low, high = (1 - confidence) / 2, (1 + confidence) / 2
+    intervals: list[Interval | None] = []
+    for index, estimate in enumerate(estimates.tolist()):
+        drawn = values[:, index][~np.isnan(values[:, index])]
+        if math.isnan(estimate) or 2 * len(drawn) < resamples:
+            intervals.append(None)
+            continue
+        levels = (low, high)
+        if left_out is not None and not np.isnan(left_out[:, index]).any():
+            levels = _bca_levels(drawn, estimate, left_out[:, index], low, high)
+        left, right = (float(value) for value in np.quantile(drawn, levels))
+        intervals.append((min(left, estimate), max(right, estimate)))
+    return intervals
 
 
 def paired_difference(
@@ -217,11 +277,19 @@ def _clusters(data: npt.NDArray[np.float64], groups: Sequence[Hashable] | None) 
     """Sum of the values and number of values of each cluster, in order of first appearance."""
     if groups is None:
         return data, np.ones_like(data)
-    if len(groups) != len(data):
-        raise ValueError(f"one group per value is needed, got {len(groups)} for {len(data)}")
-    numbers: dict[Hashable, int] = {}
-    labels = np.array([numbers.setdefault(group, len(numbers)) for group in groups])
+    labels, _ = _numbered(groups, len(data))
     return np.bincount(labels, weights=data).astype(np.float64), np.bincount(labels).astype(np.float64)
+
+
+def _numbered(groups: Sequence[Hashable] | None, size: int) -> tuple[npt.NDArray[np.int64], int]:
+    """The cluster of each of ``size`` samples as a number from 0, in order of first appearance; and the number of clusters."""
+    if groups is None:
+        return np.arange(size), size
+    if len(groups) != size:
+        raise ValueError(f"one group per value is needed, got {len(groups)} for {size}")
+    numbers: dict[Hashable, int] = {}
+    labels = np.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=np.int64)
+    return labels, len(numbers)
 
 
 def _bootstrap(
@@ -231,7 +299,8 @@ def _bootstrap(
     means = _resampled_means(sums, sizes, seed, resamples)
     low, high = (1 - confidence) / 2, (1 + confidence) / 2
     if method == "bca":
-        low, high = _bca_levels(means, estimate, sums, sizes, low, high)
+        left_out = (sums.sum() - sums) / (sizes.sum() - sizes)
+        low, high = _bca_levels(means, estimate, left_out, low, high)
     left, right = (float(value) for value in np.quantile(means, (low, high)))
     return min(left, estimate), max(right, estimate)
 
@@ -248,17 +317,14 @@ def _resampled_means(sums: npt.NDArray[np.float64], sizes: npt.NDArray[np.float6
 
 
 def _bca_levels(
-    means: npt.NDArray[np.float64],
-    estimate: float,
-    sums: npt.NDArray[np.float64],
-    sizes: npt.NDArray[np.float64],
-    low: float,
-    high: float,
+    means: npt.NDArray[np.float64], estimate: float, left_out: npt.NDArray[np.float64], low: float, high: float
 ) -> tuple[float, float]:
-    """Bias-corrected and accelerated quantile levels; the plain ones where the data do not vary."""
+    """Bias-corrected and accelerated quantile levels; the plain ones where the data do not vary.
+
+    ``left_out``: the statistic without one cluster at a time (the jackknife).
+    """
     tolerance = 1e-12 * max(1.0, abs(estimate))  # resamples that equal the estimate up to rounding are ties
     below = float((means < estimate - tolerance).mean() + (np.abs(means - estimate) <= tolerance).mean() / 2)
-    left_out = (sums.sum() - sums) / (sizes.sum() - sizes)  # jackknife over clusters
     spread = left_out.mean() - left_out
     scatter = float((spread**2).sum())
     if not 0 < below < 1 or scatter < tolerance**2:
