@@ -1,4 +1,7 @@
-"""Our exact metrics as ``evaluate.Metric`` classes, for use outside agentft and with ``evaluate.combine``.
+"""Our metrics as ``evaluate.Metric`` classes, for use outside agentft and with ``evaluate.combine``; none needs the hub.
+
+The classes stand in two files by what they take, labels or texts, and are all imported from here. Each calls the function that
+the evaluator of the same metric calls.
 
 Importing this module imports ``evaluate`` (seconds), because a subclass needs its parent; nothing in agentft imports it::
 
@@ -20,25 +23,26 @@ from typing import Any
 import datasets
 import evaluate
 
-from agentft.evaluate.overlap import rouge_f
+from agentft.evaluate.hf_metrics_labels import F1, Accuracy, Ner, QuestionAnswering, Regression, RocAuc
+from agentft.evaluate.hf_metrics_text import Bleu, Chrf, Meteor, Perplexity, Rouge, SemanticSimilarity, Ter
 from agentft.records import Example, Message
 
-
-class Rouge(evaluate.Metric):
-    """ROUGE-1, -2 and -L F-measures (0 to 1) that are right for Chinese and mixed text: every CJK character is a word."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="ROUGE with a tokenizer that keeps Chinese, Japanese and Korean characters.",
-            citation="Lin, C.-Y. (2004). ROUGE: A package for automatic evaluation of summaries.",
-            inputs_description="predictions: list of texts; references: list of texts, one each.",
-            features=datasets.Features({"predictions": datasets.Value("string"), "references": datasets.Value("string")}),
-        )
-
-    def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-        kinds = ("rouge1", "rouge2", "rougeL")
-        found = [rouge_f(answer, reference, kinds) for answer, reference in zip(predictions, references, strict=True)]
-        return {kind: sum(one[kind] for one in found) / len(found) for kind in kinds}
+__all__ = [
+    "F1",
+    "Accuracy",
+    "Bleu",
+    "Chrf",
+    "Meteor",
+    "Ner",
+    "Perplexity",
+    "PersonaAdherence",
+    "QuestionAnswering",
+    "Regression",
+    "RocAuc",
+    "Rouge",
+    "SemanticSimilarity",
+    "Ter",
+]
 
 
 class PersonaAdherence(evaluate.Metric):

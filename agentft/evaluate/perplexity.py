@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from agentft.contracts import EvalContext, Generate
@@ -57,10 +58,56 @@ def perplexity(samples: Sequence[Sample], generate: Generate, config: Any, ctx: 
     )
     whole = Score(
         "perplexity",
-        math.exp(min(total / tokens, 700)) if tokens else NAN,  # exp overflows above 709
+        perplexity_of(total, tokens),
         len(details),
         "lower",
         unit="perplexity",
         summary=f"perplexity of held-out answers; compared through perplexity/nll{note}",
     )
     return [whole, of_examples]
+
+
+def perplexity_of(nll: float, tokens: int) -> float:
+    """``exp(nll / tokens)``: total negative log-likelihood in nats over the number of tokens; NaN without tokens."""
+    return math.exp(min(nll / tokens, 700)) if tokens else NAN  # exp overflows above 709
+
+
+def text_logprobs(folder: str, texts: Sequence[str], batch_size: int = 8) -> list[tuple[float, int]]:
+    """Sum of the log-probabilities (natural logarithm) of each text's tokens under a causal model, and their number.
+
+    The text stands alone, without a chat template. The start token is put in front where the tokenizer has one; else the first token is
+    not predicted.
+
+    Raises:
+        DataError: a text is longer than the model's context.
+    """
+    import torch
+
+    from agentft.components import ModelRef
+    from agentft.engine.models import check_folder, load_model, load_tokenizer
+    from agentft.engine.profile import detect
+    from agentft.engine.score import pad, token_losses
+
+    check_folder(Path(folder))
+    ref, profile = ModelRef(folder, folder, "", "folder"), detect()
+    tokenizer, model = load_tokenizer(ref), load_model(ref, profile)
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    rows = [start + tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    if context and (long := max(map(len, rows), default=0)) > context:
+        raise DataError(f"a text of {long} tokens exceeds the model's context of {context}")
+    sums, counts = [0.0] * len(rows), [0] * len(rows)
+    order = [index for index in sorted(range(len(rows)), key=lambda index: len(rows[index])) if len(rows[index]) > 1]
+    for first in range(0, len(order), batch_size):
+        batch = order[first : first + batch_size]
+        tensors = (
+            pad([rows[index] for index in batch], tokenizer.pad_token_id),
+            pad([[1] * len(rows[index]) for index in batch], 0),
+            pad([[-100, *rows[index][1:]] for index in batch], -100),
+        )
+        with torch.inference_mode():
+            losses, owner = token_losses(model, *(tensor.to(model.device) for tensor in tensors), share_prefix=False)
+        for loss, row in zip(losses.tolist(), owner.tolist(), strict=True):
+            sums[batch[row]] -= loss
+            counts[batch[row]] += 1
+    return list(zip(sums, counts, strict=True))

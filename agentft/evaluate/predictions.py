@@ -28,7 +28,7 @@ def from_samples(samples: Sequence[Sample]) -> list[Prediction]:
     one of :data:`NO_ANSWER` or nothing meaning that there is none. A failed generation is not a prediction either: unscored, never wrong.
     """
     everything = {one for sample in samples for one in _names(sample.prompt.meta.get("label"))}
-    known: dict[tuple[str, ...], dict[str, str]] = {}
+    tables: dict[tuple[str, ...], _Table] = {}
     found = []
     for sample in samples:
         label, given = sample.prompt.meta.get("label"), sample.prompt.meta.get("labels")
@@ -37,7 +37,7 @@ def from_samples(samples: Sequence[Sample]) -> list[Prediction]:
         if given is not None and (isinstance(given, str) or not isinstance(given, Sequence)):
             raise DataError(f"prompt '{sample.id}': meta.labels must be a list of labels")
         names = tuple(sorted({*map(str, given), *_names(label)} if given else everything))
-        table = known.setdefault(names, _table(names))
+        table = tables.get(names) or tables.setdefault(names, _Table(names))
         row = Labelled(sample.id, {"text": sample.prompt.last_user}, label, sample.prompt.group, sample.prompt.meta)
         if failed(sample):
             found.append(Prediction(row, error=sample.response.error or "the generation failed"))
@@ -46,7 +46,7 @@ def from_samples(samples: Sequence[Sample]) -> list[Prediction]:
     return found
 
 
-def _read(row: Labelled, text: str, table: Mapping[str, str]) -> Prediction:
+def _read(row: Labelled, text: str, table: _Table) -> Prediction:
     kind = kind_of(row)
     if kind == "number":
         number = _DECIMAL.search(text)
@@ -61,20 +61,25 @@ def _read(row: Labelled, text: str, table: Mapping[str, str]) -> Prediction:
         return Prediction(row, [] if _flat(text).rstrip(".。") in ("", *NO_ANSWER) else [{"text": text.strip()}])
     if kind == "classes":
         pieces = [piece for piece in re.split(r"[,;，；、\n]", text) if piece.strip()]
-        return Prediction(row, list(dict.fromkeys(_known(piece, table) for piece in pieces)))
-    return Prediction(row, _known(text, table))
+        return Prediction(row, list(dict.fromkeys(table.known(piece) for piece in pieces)))
+    return Prediction(row, table.known(text))
 
 
-def _known(text: str, table: Mapping[str, str]) -> str:
-    return table.get(text.strip()) or table.get(_flat(text)) or text.strip()
+class _Table:
+    """The labels that an answer may name."""
 
+    def __init__(self, names: Sequence[str]):
+        flat: dict[str, list[str]] = {}
+        for name in names:
+            flat.setdefault(_flat(name), []).append(name)
+        self._names = frozenset(names)
+        # Labels that differ in nothing but case ("US" and "us") must be written as they are.
+        self._flat = {key: those[0] for key, those in flat.items() if len(those) == 1}
 
-def _table(names: Sequence[str]) -> dict[str, str]:
-    """Every label by itself, and by its flat form where no other label has the same one ("US" and "us")."""
-    flat: dict[str, list[str]] = {}
-    for name in names:
-        flat.setdefault(_flat(name), []).append(name)
-    return {key: those[0] for key, those in flat.items() if len(those) == 1} | {name: name for name in names}
+    def known(self, text: str) -> str:
+        """The label that ``text`` is, or ``text`` itself, stripped."""
+        stripped = text.strip()
+        return stripped if stripped in self._names else self._flat.get(_flat(text), stripped)
 
 
 def _flat(text: str) -> str:

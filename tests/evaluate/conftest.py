@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
 
 from agentft.contracts import EvalContext
+from agentft.labelled import Labelled, Prediction
 from agentft.persona import Persona
-from agentft.records import Example, Message, Response, Sample
+from agentft.records import Example, Message, Response, Sample, Score
 
 POLICIES = [
     {"id": "close", "text": "End by offering further help.", "rule": {"contains": {"any": ["anything else"]}}},
@@ -75,3 +77,32 @@ def no_generation() -> Callable[[Iterable[Example]], list[Response]]:
         raise AssertionError("this metric must not generate")
 
     return generate
+
+
+@pytest.fixture
+def part(make_context: Callable[..., EvalContext], no_generation: Any) -> Callable[..., dict[str, Score]]:
+    """``part("f1", samples)``: the scores of a built-in evaluator by name, found as a recipe finds it."""
+    from agentft.host import Host
+
+    catalog = Host().catalog
+
+    def scores(name: str, samples: Sequence[Any], language: str = "en", **options: Any) -> dict[str, Score]:
+        entry = catalog.get("evaluator", name)
+        model = catalog.config_model(entry)
+        found = catalog.target(entry)(samples, no_generation, model(**options) if model else None, make_context(language))
+        assert len({score.name for score in found}) == len(found) and all(score.summary for score in found)
+        json.dumps([score.to_dict() for score in found], allow_nan=False)
+        return {score.name: score for score in found}
+
+    return scores
+
+
+@pytest.fixture
+def make_prediction() -> Callable[..., Prediction]:
+    def make(id: str, true: Any, label: Any, scores: dict[str, float] | None = None, **more: Any) -> Prediction:
+        inputs = more.pop("inputs", {"text": "x"})
+        return Prediction(
+            Labelled(id, inputs, true, more.pop("group", None), more), label, scores or {}, "" if label is not None else "cut"
+        )
+
+    return make

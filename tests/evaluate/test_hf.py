@@ -96,8 +96,9 @@ def test_a_wrong_key_says_what_there_is(samples: list[Any], make_context: Any, n
 
 def test_importing_the_metrics_loads_nothing_heavy() -> None:
     modules = ["adherence", "relevance", "overlap", "perplexity", "form", "break_character", "semantic", "readability", "compare", "hf"]
+    modules += ["predictions", "classification", "auc", "ranking", "regression", "entities", "question_answering", "meteor"]
     code = f"import sys; [__import__('agentft.evaluate.' + m) for m in {modules}]; print(sorted(set(sys.modules) & set(sys.argv[1:])))"
-    heavy = ["torch", "transformers", "datasets", "evaluate", "scipy", "sacrebleu", "rouge_score", "nltk"]
+    heavy = ["torch", "transformers", "datasets", "evaluate", "scipy", "sklearn", "seqeval", "sacrebleu", "rouge_score", "nltk"]
     done = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
