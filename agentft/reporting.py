@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SHOWN = 24  # samples in the report
 HEADLINE = ("persona-adherence", "relevance/facts", "relevance/similarity")
+HEADS = ("accuracy", "f1-macro", "mae", "pearson", "ner-f1", "qa-em", "qa-f1")
 
 
 def collect(pipeline: Pipeline) -> dict[str, Any]:
@@ -41,8 +42,10 @@ def collect(pipeline: Pipeline) -> dict[str, Any]:
         "signal": _signals(pipeline),
         "training": _training(pipeline),
         "headline": headline(rows),
-        "comparisons": [row for row in rows if not row["name"].startswith("persona-adherence/")],
+        "comparisons": [row for row in rows if not row["name"].startswith(_PARTS)],
         "items": [row for row in rows if row["name"].startswith("persona-adherence/")],
+        "classes": [row for row in rows if row["name"].startswith(_CLASSES)],
+        "confusion": _confusion(pipeline),
         "samples": samples,
         "sample_selection": f"{len(samples)} of {pipeline.answers(pipeline.agents[0]).summary['answers']} held-out prompts, "
         f"drawn with the recipe's seed {recipe.seed}; nobody picked them.",
@@ -67,9 +70,27 @@ def collect(pipeline: Pipeline) -> dict[str, Any]:
     }
 
 
+_CLASSES = ("f1-macro/", "ner-f1/")
+_PARTS = ("persona-adherence/", *_CLASSES)
+
+
+def _confusion(pipeline: Pipeline) -> dict[str, Any]:
+    """The table of which class was taken for which, of the last arm that has one."""
+    from agentft.pipeline import read_scores
+
+    for part in pipeline.session.parts("evaluator", pipeline.recipe.evaluate):
+        if part.name == "confusion":
+            for score in read_scores(pipeline.scores(pipeline.agents[-1], part)):
+                return dict(score.details.get("confusion", {}))
+    return {}
+
+
 def headline(rows: list[dict[str, Any]]) -> list[str]:
     """Names of the comparisons that decide: adherence, and relevance by facts, or by similarity where no prompt names facts."""
-    measured = [name for name in HEADLINE if any(row["name"] == name and row["n"] for row in rows)]
+    measured = [name for name in (*HEADLINE, *HEADS) if any(row["name"] == name and row["n"] for row in rows)]
+    if not any(name in HEADLINE for name in measured):
+        return measured[:3]
+    measured = [name for name in measured if name in HEADLINE]
     return [name for name in measured if name != "relevance/similarity" or "relevance/facts" not in measured]
 
 
@@ -150,7 +171,7 @@ def _details(stages: Any) -> tuple[dict[str, Any], dict[str, dict[str, float | N
         for score in read_scores(stage):
             if score.name == "persona-adherence":
                 verdicts.update(score.details)
-            if score.name.startswith("persona-adherence/"):
+            if score.name.startswith(_PARTS):
                 continue
             for sample, value in score.to_dict()["per_sample"].items():
                 values.setdefault(sample, {})[score.name] = value

@@ -166,6 +166,15 @@ class Effect:
         return "" if shown == (self.base_text, self.tuned_text) else " → ".join(shown)
 
     @property
+    def overall_base_text(self) -> str:
+        """Figure of the base arm over everything that it was scored on."""
+        return plain.amount(self.overall[0], self.unit) if self.overall else self.base_text
+
+    @property
+    def overall_tuned_text(self) -> str:
+        return plain.amount(self.overall[1], self.unit) if self.overall else self.tuned_text
+
+    @property
     def unscored_text(self) -> str:
         """``3 base, 1 tuned`` or an empty string: answers that should have been scored and could not be."""
         parts = [f"{n} {who}" for n, who in ((self.unscored_base, "base"), (self.unscored_tuned, "tuned")) if n]

@@ -17,7 +17,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from agentft.report import lineage, plain, views
-from agentft.report.effects import split
+from agentft.report.confusion import confusion_svg
+from agentft.report.effects import read_all, split
 from agentft.report.naming import names_of
 from agentft.report.plots import forest_groups, forest_svg, items_svg, levels
 from agentft.report.rounds import rounds
@@ -84,6 +85,8 @@ def _context(data: Mapping[str, Any]) -> dict[str, Any]:
         "forest": Markup(forest_svg(metrics)),
         "not_drawn": [one.label for one in metrics if one.direction in ("higher", "lower") and one not in drawn[0] and one not in drawn[1]],
         "items": items,
+        "classes": sorted(read_all(data.get("classes")), key=lambda one: (one.tuned is None, one.tuned)),
+        "confusion": Markup(_confusion(data)),
         "items_plot": Markup(items_svg(items, sorted(hard))),
         "items_not_drawn": [one.item for one in items if one not in levels(items)],
         "samples": samples,
@@ -99,6 +102,11 @@ def _context(data: Mapping[str, Any]) -> dict[str, Any]:
         "profile": views.facts(data.get("profile")),
         "warnings": plain.strings(data.get("warnings")),
     }
+
+
+def _confusion(data: Mapping[str, Any]) -> str:
+    table = plain.mapping(data.get("confusion"))
+    return confusion_svg(table["labels"], table["counts"]) if table.get("labels") else ""
 
 
 def _date(iso: str) -> str:
