@@ -117,6 +117,8 @@ def agentft_evaluators() -> Iterable[EvaluatorSpec]:
 
     The target is called as ``(samples, generate, config, ctx: EvalContext) -> list[Score]``, once for the base model and once
     for the tuned one, on the same prompts. ``Score.per_sample`` is what the paired comparison is computed from.
+    ``samples`` are predictions of rows with labels where the descriptor says ``consumes="prediction"`` and the model has a head; a chat
+    model's samples are turned into predictions by :func:`agentft.evaluate.predictions.of_kind`.
     """
     return ()
 

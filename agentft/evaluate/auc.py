@@ -12,7 +12,7 @@ from agentft.contracts import EvalContext, Generate
 from agentft.evaluate.classification import ratio
 from agentft.evaluate.common import NAN, score_from
 from agentft.evaluate.predictions import classes_in, groups_of_rows, note_unscored, of_kind
-from agentft.evaluate.statistics import statistic_ci
+from agentft.evaluate.statistics import of_share, statistic_ci
 from agentft.labelled import Prediction
 from agentft.records import Sample, Score
 
@@ -36,7 +36,8 @@ def auc(samples: Sequence[Prediction | Sample], generate: Generate, config: Any,
     scores = np.array([[one.scores.get(name, 0.0) for name in names] for one in done]).reshape(len(done), len(names))
     truth = np.array([[name in classes_in(one.row.label) for name in names] for one in done], dtype=bool).reshape(scores.shape)
     values, each = area(scores, truth)
-    cis = auc_cis(scores, truth, [one.row.group_key for one in done], ctx.seed)
+    labels = [one.row.group_key for one in done]
+    cis = [of_share(ci, value, labels) for ci, value in zip(auc_cis(scores, truth, labels, ctx.seed), values, strict=True)]
     stand_in = _per_row(scores, truth)
     bare = sum(one.label is not None and not one.scores for one in rows)
     absent = [name for index, name in enumerate(names) if truth[:, index].all() or not truth[:, index].any()]

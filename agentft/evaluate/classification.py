@@ -15,7 +15,7 @@ import numpy.typing as npt
 from agentft.contracts import EvalContext, Generate
 from agentft.evaluate.common import NAN, score_from
 from agentft.evaluate.predictions import answered, classes_in, groups_of_rows, note_unscored, of_kind, several
-from agentft.evaluate.statistics import statistic_ci
+from agentft.evaluate.statistics import of_share, statistic_ci
 from agentft.labelled import Prediction
 from agentft.records import Sample, Score
 
@@ -65,7 +65,10 @@ def f1(samples: Sequence[Prediction | Sample], generate: Generate, config: Any, 
     classes = sorted(set().union(*(true[one.id] for one in done))) if done else []
     parts = f1_parts([true[one.id] for one in done], [guessed[one.id] for one in done], classes)
     values = f1_values(parts.sum(axis=0, keepdims=True))[0]
-    cis = statistic_ci(f1_values, parts, [groups[one.id] for one in done], seed=ctx.seed) if done else [None, None]
+    labels = [groups[one.id] for one in done]
+    cis = statistic_ci(f1_values, parts, labels, seed=ctx.seed) if done else [None, None]
+    about_class = [[groups[one.id] for one in done if name in true[one.id] | guessed[one.id]] for name in classes]
+    cis = [of_share(ci, float(value), those) for ci, value, those in zip(cis, values, [labels, labels, *about_class], strict=True)]
     multi = several(rows)
     members = {name: [one for one in rows if name in true[one.id]] for name in classes}
     support = {name: len(those) for name, those in members.items()}  # over all rows, so that the weights are the same for both agents

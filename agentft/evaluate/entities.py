@@ -13,7 +13,7 @@ from agentft.errors import DataError
 from agentft.evaluate.classification import ratio
 from agentft.evaluate.common import NAN, score_from
 from agentft.evaluate.predictions import answered, groups_of_rows, note_unscored, of_kind
-from agentft.evaluate.statistics import statistic_ci
+from agentft.evaluate.statistics import of_share, statistic_ci
 from agentft.labelled import Prediction
 from agentft.records import Sample, Score
 
@@ -42,7 +42,14 @@ def ner(samples: Sequence[Prediction | Sample], generate: Generate, config: Any,
     parts = entity_parts([true[one.id] for one in done], [guessed[one.id] for one in done], types)
     values = entity_values(parts.sum(axis=0, keepdims=True))[0]
     groups, note = groups_of_rows(rows), note_unscored(rows)
-    cis = statistic_ci(entity_values, parts, [groups[one.id] for one in done], seed=ctx.seed) if done else [None] * 3
+    labels = [groups[one.id] for one in done]
+    cis = statistic_ci(entity_values, parts, labels, seed=ctx.seed) if done else [None] * len(values)
+    _, found_any, true_any = np.split(parts > 0, 3, axis=1)
+    either = found_any | true_any
+    about = [either[:, -1], found_any[:, -1], true_any[:, -1], *either[:, :-1].T]  # the sentences that each figure speaks of
+    cis = [
+        of_share(ci, float(v), [g for g, has in zip(labels, a, strict=True) if has]) for ci, v, a in zip(cis, values, about, strict=True)
+    ]
 
     def each(measure: Any, chosen: Sequence[Prediction]) -> dict[str, float]:
         return {one.id: NAN if one.label is None else measure(true[one.id], guessed[one.id]) for one in chosen}

@@ -1,4 +1,7 @@
-"""``evaluate.Metric`` classes for classes, numbers, tags and spans; import them from :mod:`agentft.evaluate.hf_metrics`."""
+"""Classes of ``evaluate.Metric`` for classes, numbers, tags and spans.
+
+Import them from :mod:`agentft.evaluate.hf_metrics`.
+"""
 
 from __future__ import annotations
 

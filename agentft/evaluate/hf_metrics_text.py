@@ -1,5 +1,6 @@
-"""``evaluate.Metric`` classes for texts; import them from :mod:`agentft.evaluate.hf_metrics`.
+"""Classes of ``evaluate.Metric`` for texts.
 
+Import them from :mod:`agentft.evaluate.hf_metrics`.
 All take ``predictions`` and ``references``, one text each, but :class:`Perplexity`, which takes ``predictions`` alone.
 """
 

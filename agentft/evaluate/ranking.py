@@ -15,7 +15,7 @@ from agentft.errors import DataError
 from agentft.evaluate.classification import ratio
 from agentft.evaluate.common import NAN, score_from
 from agentft.evaluate.predictions import classes_in, groups_of_rows, note_unscored, of_kind
-from agentft.evaluate.statistics import statistic_ci
+from agentft.evaluate.statistics import of_share, statistic_ci
 from agentft.labelled import Prediction
 from agentft.records import Sample, Score
 from agentft.validation import Model
@@ -100,7 +100,8 @@ def calibration(samples: Sequence[Prediction | Sample], generate: Generate, conf
     parts = calibration_parts(sure, right)
     sums = parts.sum(axis=0)
     value = float(calibration_values(sums[None])[0, 0]) if done else NAN
-    ci = statistic_ci(calibration_values, parts, [one.row.group_key for one in done], seed=ctx.seed)[0] if done else None
+    labels = [one.row.group_key for one in done]
+    ci = of_share(statistic_ci(calibration_values, parts, labels, seed=ctx.seed)[0], value, labels) if done else None
     distance = {one.id: NAN for one in rows} | {one.id: float(far) for one, far in zip(done, (sure - right) ** 2, strict=True)}
     count, confidence, accuracy = np.split(sums, 3)
     bins = [[int(count[i]), float(confidence[i] / count[i]), float(accuracy[i] / count[i])] for i in range(BINS) if count[i]]

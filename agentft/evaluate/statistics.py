@@ -145,6 +145,18 @@ def statistic_ci(
     return intervals
 
 
+def of_share(ci: Interval | None, value: float, groups: Sequence[Hashable]) -> Interval | None:
+    """``ci`` of a figure between 0 and 1, from :func:`statistic_ci`, put right where no resample can show any scatter.
+
+    At 0 or 1 in all resamples it becomes Wilson's interval, with the number of clusters among ``groups`` (of the samples that
+    the figure is about) as n; None below two clusters.
+    """
+    clusters = len(set(groups))
+    if clusters < 2:
+        return None
+    return wilson(value * clusters, clusters) if ci == (value, value) and value in (0.0, 1.0) else ci
+
+
 def paired_difference(
     first: Sequence[float] | npt.NDArray[np.float64],
     second: Sequence[float] | npt.NDArray[np.float64],

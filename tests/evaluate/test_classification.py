@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from agentft.evaluate.classification import f1_parts, f1_values
 from agentft.evaluate.compare import compare
-from agentft.evaluate.statistics import statistic_ci
+from agentft.evaluate.statistics import statistic_ci, wilson
 
 
 def drawn(seed: int, n: int, names: list[str], right: float) -> tuple[list[str], list[str]]:
@@ -78,7 +78,8 @@ def test_nothing_all_wrong_and_a_single_class(part: Any, make_prediction: Any) -
     wrong = [make_prediction(str(i), "x", "y") for i in range(9)]
     assert part("f1", wrong)["f1-macro"].value == part("accuracy", wrong)["accuracy"].value == 0
     only = [make_prediction(str(i), "x", "x") for i in range(9)]
-    assert part("f1", only)["f1-macro"].value == 1 and part("f1", only)["f1-macro"].ci == (1.0, 1.0)
+    assert part("f1", only)["f1-macro"].value == 1 and part("f1", only)["f1-macro"].ci == wilson(9, 9)  # all right is not certainty
+    assert part("f1", only[:1])["f1-macro"].ci is None
     assert part("confusion", only)["confusion"].details["confusion"] == {"labels": ["x"], "counts": [[9]]}
 
 
