@@ -184,7 +184,7 @@ class _Check:
         several = isinstance(given, (list, tuple))
         for index, name in enumerate(given if several else [given] if isinstance(given, str) else []):
             file = str(self.recipe.base / Path(name).expanduser())
-            if not Path(file).exists() and not glob.glob(file):
+            if not Path(file).exists() and not glob.glob(file, recursive=True):
                 self.report(
                     (*path, "path", index) if several else (*path, "path"),
                     f"there is no file '{file}'",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,8 +11,11 @@ from pydantic import Field, model_validator
 from agentft.errors import DataError
 from agentft.labelled import Labelled
 from agentft.records import Example
+from agentft.text import CJK
 from agentft.validation import Listed, Model
 
+# Chinese and its marks are written without blanks.
+_NO_BLANK = re.compile(f"[{CJK}，。！？；：、”’）》」』…]$|\\s$")
 # What makes a kind of record: its first column, and the others that may stand beside it.
 _KINDS = {
     "user": ("assistant", "system"),
@@ -26,6 +30,9 @@ class Columns(Model):
 
     ``user`` (with ``assistant``, ``system``) makes a conversation; ``text`` (with ``pair``, ``label``), ``tokens`` (with ``label``)
     and ``question`` with ``context`` make rows for tasks with heads.
+
+    A value names a column; where there is none of that name, a path into it: ``userInput.text``, ``target.0`` (the first entry of a
+    list). A list of texts where one text is asked for is joined.
     """
 
     user: str | None = Field(None, description="what the user says: the row becomes a conversation")
@@ -92,7 +99,7 @@ def record(row: Any, columns: Columns | None, default_id: str) -> Example | Labe
     data: dict[str, Any] = {
         "id": _cell(row, columns.id) if columns.id else None,
         "group": _cell(row, columns.group) if columns.group else None,
-        "meta": {name: row.get(name) for name in columns.meta},
+        "meta": {name: find(row, name) for name in columns.meta},
     }
     if columns.user:
         roles = (("system", columns.system), ("user", columns.user), ("assistant", columns.assistant))
@@ -110,17 +117,46 @@ def record(row: Any, columns: Columns | None, default_id: str) -> Example | Labe
     return Labelled.from_dict(data, default_id)
 
 
+def find(row: Mapping[str, Any], column: str, default: Any = None) -> Any:
+    """Value of a column, or of a path of keys and positions such as ``targets.0.text``; ``default`` where there is none."""
+    if column in row or "." not in column:
+        return row.get(column, default)
+    value: Any = row
+    for step in column.split("."):
+        if isinstance(value, Mapping) and step in value:
+            value = value[step]
+        elif isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return default
+    return value
+
+
+_MISSING = object()
+
+
 def _cell(row: Mapping[str, Any], column: str) -> Any:
-    if column not in row:
-        raise DataError(f"no column '{column}'")
-    return row[column]
+    value = find(row, column, _MISSING)
+    if value is _MISSING:
+        raise DataError(f"no column '{column}'" + (f" (columns: {', '.join(map(str, row))})" if "." in column else ""))
+    return value
 
 
 def _text(row: Mapping[str, Any], column: str | None) -> str:
     value = _cell(row, column or "")
+    if isinstance(value, Sequence) and not isinstance(value, str) and value and all(isinstance(one, str) for one in value):
+        value = joined(value)
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"column '{column}' is empty" if not value else f"column '{column}' holds {type(value).__name__}, not text")
     return value
+
+
+def joined(pieces: Sequence[str]) -> str:
+    """Sentences as one text: a blank between two, none after a Chinese character or mark."""
+    text = ""
+    for piece in pieces:
+        text += piece if not text or _NO_BLANK.search(text) else f" {piece}"
+    return text
 
 
 def _words(row: Mapping[str, Any], column: str) -> list[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from agentft.data.lines import numbered_lines
 from agentft.errors import DataError
 from agentft.labelled import Labelled, record_from_dict
 from agentft.records import Example
@@ -17,19 +17,31 @@ SHOWN = 20  # problems listed in one error; the rest is counted
 
 
 class BadRows:
-    """Collects problems of rows so that a user sees all of them at once, or counts them where they are to be skipped."""
+    """Collects problems of rows so that a user sees all of them at once, or hands them on where they are to be skipped.
 
-    def __init__(self) -> None:
-        self.problems: list[str] = []
+    Args:
+        skip: called with every problem as it is found; nothing is collected then.
+    """
 
-    def add(self, path: Path, line: int, error: object) -> None:
-        self.problems.append(f"{path}:{line}: {error}")
+    def __init__(self, skip: Callable[[str], None] | None = None) -> None:
+        self.skip = skip
+        self.problems: list[str] = []  # the first ones; a file may be wrong in every line
+        self.count = 0
+
+    def add(self, path: Path | str, line: int | str, error: object) -> None:
+        problem = f"{path}:{line}: {error}"
+        if self.skip is not None:
+            self.skip(problem)
+            return
+        self.count += 1
+        if len(self.problems) < SHOWN:
+            self.problems.append(problem)
 
     def raise_if_any(self, hint: str) -> None:
         if self.problems:
-            more = len(self.problems) - SHOWN
-            shown = self.problems[:SHOWN] + ([f"... and {more} more"] if more > 0 else [])
-            raise DataError("\n".join([*shown, f"{len(self.problems)} rows cannot be used; {hint}"]))
+            more = self.count - len(self.problems)
+            shown = self.problems + ([f"... and {more} more"] if more > 0 else [])
+            raise DataError("\n".join([*shown, f"{self.count} rows cannot be used; {hint}"]))
 
 
 def iter_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -38,17 +50,7 @@ def iter_lines(path: Path) -> Iterator[tuple[int, str]]:
     Raises:
         DataError: the file is missing, a folder, or not UTF-8 (with the line).
     """
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            for number, raw in enumerate(stream, 1):
-                try:
-                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError as error:
-                    raise DataError(f"{path}:{number}: not UTF-8 at byte {error.start} (save the file as UTF-8)") from None
-                if line.strip():
-                    yield number, line
-    except (OSError, EOFError) as error:
-        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', '') or error}") from None
+    return ((number, line) for number, line in numbered_lines(path) if line.strip())
 
 
 def iter_json(path: Path, bad: BadRows) -> Iterator[tuple[int, Any]]:
