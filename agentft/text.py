@@ -65,17 +65,29 @@ def sentences(text: str) -> list[str]:
     """Non-empty sentences of ``text``, stripped. A line break ends a sentence; common abbreviations do not."""
     result: list[str] = []
     start = 0
-    for found in [*_BREAK_RE.finditer(text), None]:
-        end = found.end() if found else len(text)
+    for end in sentence_ends(text):
         piece = text[start:end].strip()
-        if found and found.group().startswith(".") and _goes_on(piece, text[end:].lstrip(" \t")):
-            continue
-        start = end
         if _has_content(piece):
             result.append(piece)
-        elif piece and result and found:
+        elif piece and result:
             result[-1] += piece
+        start = end
+    if _has_content(rest := text[start:].strip()):
+        result.append(rest)
     return result
+
+
+def sentence_ends(text: str) -> list[int]:
+    """Places in ``text`` where a sentence ends, in characters; the end of the text is none unless a mark stands there."""
+    ends: list[int] = []
+    start = 0
+    for found in _BREAK_RE.finditer(text):
+        end = found.end()
+        if found.group().startswith(".") and _goes_on(text[start:end].strip(), text[end:].lstrip(" \t")):
+            continue
+        start = end
+        ends.append(end)
+    return ends
 
 
 def _goes_on(piece: str, rest: str) -> bool:

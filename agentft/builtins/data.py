@@ -12,8 +12,8 @@ _TRANSFORMS = "agentft.data.transforms"
 @hookimpl
 def agentft_sources() -> list[SourceSpec]:
     return [
-        SourceSpec("jsonl", "Conversations from JSON-lines files", f"{_SOURCES}:read_jsonl", f"{_SOURCES}:JsonlConfig"),
-        SourceSpec("json", "Conversations from a JSON file (a list of rows)", f"{_SOURCES}:read_json", f"{_SOURCES}:JsonlConfig"),
+        SourceSpec("jsonl", "Conversations or labelled rows from JSON-lines files", f"{_SOURCES}:read_jsonl", f"{_SOURCES}:JsonlConfig"),
+        SourceSpec("json", "The same from a JSON file (a list of rows)", f"{_SOURCES}:read_json", f"{_SOURCES}:JsonlConfig"),
         SourceSpec(
             "preferences",
             "Preference pairs and thumbs: TRL, implicit prompt, HH transcripts, scores, KTO",
@@ -27,7 +27,46 @@ def agentft_sources() -> list[SourceSpec]:
             "agentft.data.chats:read_chats",
             "agentft.data.chats:ChatsConfig",
         ),
-        SourceSpec("csv", "Prompts or question-answer rows from a CSV or TSV file", f"{_SOURCES}:read_csv", f"{_SOURCES}:CsvConfig"),
+        SourceSpec("csv", "Conversations or labelled rows from CSV and TSV files", f"{_SOURCES}:read_csv", f"{_SOURCES}:CsvConfig"),
+        SourceSpec(
+            "parquet",
+            "Conversations or labelled rows from Parquet files, read batch by batch",
+            "agentft.data.parquet:read_parquet",
+            "agentft.data.parquet:ParquetConfig",
+        ),
+        SourceSpec(
+            "hub",
+            "Data sets of the Hugging Face hub, and folders that `datasets` wrote or can read",
+            "agentft.data.hub:read_hub",
+            "agentft.data.hub:HubConfig",
+        ),
+        SourceSpec(
+            "text",
+            "Plain text and Markdown: folders of documents by file, section, paragraph or line",
+            "agentft.data.texts:read_texts",
+            "agentft.data.texts:TextConfig",
+            produces="text",
+        ),
+        SourceSpec(
+            "conll",
+            "Sentences of tagged tokens: CoNLL column files, any entity scheme as BIO2",
+            "agentft.data.conll:read_conll",
+            "agentft.data.conll:ConllConfig",
+            produces="labelled",
+        ),
+        SourceSpec(
+            "spans",
+            "Questions with the places of their answers in a text: SQuAD, its flat form, slots of dialogues",
+            "agentft.data.spans:read_spans",
+            "agentft.data.spans:SpansConfig",
+            produces="labelled",
+        ),
+        SourceSpec(
+            "tmx",
+            "Translations from translation memories (TMX)",
+            "agentft.data.tmx:read_tmx",
+            "agentft.data.tmx:TmxConfig",
+        ),
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from agentft.contracts import DataContext
-from agentft.data.files import _PATH, FileOptions, converted, stem
+from agentft.data.files import WILDCARDS, FileOptions, converted, stem
 from agentft.data.jsonl import BadRows
 from agentft.data.lines import encoding_check, numbered_lines
 from agentft.errors import DataError
@@ -24,7 +24,7 @@ _INSIDE, _ALONE, _LAST = "IELM", "SU", "EL"
 class ConllConfig(FileOptions):
     """Options of the source ``conll``."""
 
-    path: str | Listed[str] = Field(description=f"file or files, also with .gz; {_PATH}")
+    path: str | Listed[str] = Field(description=f"file or files, also with .gz; {WILDCARDS}")
     token: int = Field(0, description="column of the token, from 0; negative: from the end")
     tag: int = Field(-1, description="column of the tag")
     separator: str | None = Field(None, min_length=1, description="what stands between columns; default: blanks and tabs")

@@ -21,7 +21,7 @@ from agentft.labelled import Labelled
 from agentft.records import Example
 from agentft.validation import Listed, Model
 
-_PATH = "relative to the recipe; wildcards allowed, `**` for any folders"
+WILDCARDS = "relative to the recipe; wildcards allowed, `**` for any folders"
 
 
 class RowOptions(Model):
@@ -34,7 +34,7 @@ class RowOptions(Model):
 class FileOptions(RowOptions):
     """Options of every source that reads published files."""
 
-    path: str | Listed[str] = Field(description=f"file or files (.jsonl, .json, either with .gz); {_PATH}")
+    path: str | Listed[str] = Field(description=f"file or files (.jsonl, .json, either with .gz); {WILDCARDS}")
 
 
 class TableOptions(FileOptions):
@@ -51,15 +51,17 @@ class TableOptions(FileOptions):
 class JsonlConfig(TableOptions):
     """Options of the sources ``jsonl`` and ``json``."""
 
-    path: str | Listed[str] = Field(description=f"file or files, also with .gz; {_PATH}")
+    path: str | Listed[str] = Field(description=f"file or files, also with .gz; {WILDCARDS}")
 
 
 class CsvConfig(TableOptions):
     """Options of the source ``csv``."""
 
-    path: str | Listed[str] = Field(description=f"file or files with a header, also with .gz; {_PATH}")
+    path: str | Listed[str] = Field(description=f"file or files with a header, also with .gz; {WILDCARDS}")
     columns: Columns = Field(description="mapping from columns to a record; see docs/data.md")
-    delimiter: str | None = Field(None, min_length=1, max_length=1, description="what stands between columns; default: tab for .tsv, else comma")
+    delimiter: str | None = Field(
+        None, min_length=1, max_length=1, description="what stands between columns; default: tab for .tsv, else comma"
+    )
     quoting: Literal["minimal", "none"] = Field("minimal", description='`none`: a " is a character like any other')
     encoding: str = Field("utf-8", description="of the files, such as gb18030 or utf-16")
 

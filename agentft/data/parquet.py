@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ from pydantic import Field
 
 from agentft.contracts import DataContext
 from agentft.data.columns import Columns
-from agentft.data.files import _PATH, TableOptions, as_records
+from agentft.data.files import WILDCARDS, TableOptions, as_records
 from agentft.data.jsonl import BadRows
-from agentft.data.plain import plain
+from agentft.data.plain import Change, class_names, named_row, plain
 from agentft.errors import DataError
 from agentft.labelled import Labelled
 from agentft.records import Example
@@ -25,7 +26,7 @@ _BUFFER = 1 << 20  # bytes of a column that are read at a time, instead of all o
 class ParquetConfig(TableOptions):
     """Options of the source ``parquet``."""
 
-    path: str | Listed[str] = Field(description=f"file or files, or a folder with .parquet files; {_PATH}")
+    path: str | Listed[str] = Field(description=f"file or files, or a folder with .parquet files; {WILDCARDS}")
 
 
 def read_parquet(config: ParquetConfig, ctx: DataContext) -> Iterator[Example | Labelled]:
@@ -43,13 +44,13 @@ def _rows(path: Path, bad: BadRows, columns: Columns | None) -> Iterator[tuple[i
 
     try:
         with pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
-            names = file.schema_arrow.names
+            names, named = file.schema_arrow.names, _class_names(file.schema_arrow.metadata)
             number = 0
             for batch in file.iter_batches(_BATCH, columns=_wanted(path, names, columns), use_threads=False):
                 for row in batch.to_pylist(maps_as_pydicts="lossy"):
                     number += 1
                     try:
-                        yield number, plain(row)
+                        yield number, plain(named_row(row, named))
                     except DataError as error:
                         bad.add(path, number, error)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
@@ -67,3 +68,15 @@ def _wanted(path: Path, names: list[str], columns: Columns | None) -> list[str] 
             raise DataError(f"{path}: no column '{name}' (columns: {', '.join(names)})")
     # pyarrow takes a dot in a name for a path of its own.
     return None if any("." in top for top in wanted.values()) else sorted(set(wanted.values()))
+
+
+def _class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, Change]:
+    """Names of classes that ``datasets`` writes beside the columns; none in files of other programs."""
+    if not metadata or b"huggingface" not in metadata:
+        return {}
+    from datasets import Features
+
+    try:
+        return class_names(Features.from_dict(json.loads(metadata[b"huggingface"])["info"]["features"]))
+    except (ValueError, KeyError, TypeError):
+        return {}  # written by a version that describes columns in another way; the numbers stay

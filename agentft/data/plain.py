@@ -1,11 +1,11 @@
-"""Values of tables as what JSON can hold."""
+"""Values of tables as what JSON can hold, and numbers of classes as their names."""
 
 from __future__ import annotations
 
 import datetime
 import decimal
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from agentft.errors import DataError
@@ -41,3 +41,36 @@ def plain(value: Any) -> Any:
     if hasattr(value, "tolist"):  # numpy
         return plain(value.tolist())
     raise DataError(f"a value of type {type(value).__name__} is neither text nor number")
+
+
+Change = Callable[[Any], Any]
+
+
+def class_names(features: Mapping[str, Any]) -> dict[str, Change]:
+    """Columns of a data set with numbers of classes in them -> what turns the numbers into the classes' names.
+
+    Args:
+        features: as ``datasets`` has them.
+    """
+    return {name: change for name, feature in features.items() if (change := _names(feature)) is not None}
+
+
+def named_row(row: Mapping[str, Any], named: Mapping[str, Change]) -> dict[str, Any]:
+    """``row`` with the names of classes; -1, which means that there is no label, becomes None."""
+    return {key: named[key](value) if key in named else value for key, value in row.items()}
+
+
+def _names(feature: Any) -> Change | None:
+    """What turns the numbers of classes inside a column into names; None where there are none."""
+    import datasets
+
+    if isinstance(feature, datasets.ClassLabel):
+        return lambda value: None if value is None or value < 0 else feature.int2str(value)
+    inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
+    if inner is not None and (change := _names(inner)) is not None:
+        return lambda value: None if value is None else [change(one) for one in value]
+    if isinstance(feature, Mapping):
+        changes = {key: change for key, one in feature.items() if (change := _names(one)) is not None}
+        if changes:
+            return lambda value: value if value is None else named_row(value, changes)
+    return None
