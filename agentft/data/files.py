@@ -104,7 +104,7 @@ def read_csv(config: CsvConfig, ctx: DataContext) -> Iterator[Example | Labelled
                     yield reader.line_num, row
         except csv.Error as error:
             advice = "" if config.quoting == "none" else ' (a " that does not quote a whole column? set quoting: none)'
-            raise DataError(f"{path}:{reader.line_num}: {error}{advice}") from None
+            raise DataError(f"{path}:{reader.reader.line_num}: {error}{advice}") from None
 
     return as_records(config, ctx, rows)
 

@@ -11,6 +11,7 @@ from typing import Any
 from agentft.data.lines import open_bytes, unreadable
 from agentft.errors import DataError
 
+_AFTER = tuple(" \t\n\r,]}:")  # what may stand behind a value
 _BLANK = " \t\n\r"
 _CHUNK = 1 << 16
 _LITERAL = 16  # longer than any word or escape that the end of a chunk may cut
@@ -108,8 +109,9 @@ class _Window:
             except RecursionError:
                 raise self.wrong("nested too deeply") from None
             else:
-                # A number may go on in the next chunk.
-                if end < len(self.text) or not self._more(size):
+                # A number may go on in the next chunk: "1" of "1.5", and of "1e5" too where the chunk ends after its "e".
+                cut = len(self.text) - end < _LITERAL and self.text[end : end + 1] not in _AFTER
+                if not cut or not self._more(size):
                     self.at = end
                     return value
             size *= 2

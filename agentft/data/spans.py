@@ -81,7 +81,7 @@ def _questions(path: Path, bad: BadRows, config: SpansConfig, slots: Sequence[st
             else:
                 found = list(_slots(row, f"{stem(path)}-{number}", config, slots))
                 if not found:
-                    ctx.drop("no slot is asked for", f"{path}:{number}")
+                    ctx.drop("no slot is asked for or filled", f"{path}:{number}")
                 for slot, one in found:
                     yield f"{number}.{slot}", one
         except DataError as error:
