@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from agentft.contracts import DataContext
 from agentft.data.columns import Columns, record
@@ -59,13 +59,18 @@ class CsvConfig(TableOptions):
 
     path: str | Listed[str] = Field(description=f"file or files with a header, also with .gz; {WILDCARDS}")
     columns: Columns = Field(description="mapping from columns to a record; see docs/data.md")
-    delimiter: str | None = Field(
-        None, min_length=1, max_length=1, description="what stands between columns; default: tab for .tsv, else comma"
-    )
+    delimiter: str | None = Field(None, description="one character that stands between columns; default: tab for .tsv, else comma")
     quoting: Literal["minimal", "none"] = Field("minimal", description='`none`: a " is a character like any other')
     encoding: str = Field("utf-8", description="of the files, such as gb18030 or utf-16")
 
     _encoding = encoding_check("encoding")
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, delimiter: str | None) -> str | None:
+        if delimiter is not None and (len(delimiter) != 1 or delimiter in '\r\n"'):
+            raise ValueError(f"'delimiter' must be one character, not {delimiter!r} (a tab is \"\\t\" in double quotes)")
+        return delimiter
 
 
 def read_jsonl(config: JsonlConfig, ctx: DataContext) -> Iterator[Example | Labelled]:

@@ -107,6 +107,8 @@ def test_csv_says_which_encoding_or_delimiter_it_may_be(tmp_path):
             read("csv", tmp_path, path="b.csv", columns=PAIR)
     with pytest.raises(ValidationError, match="there is no text encoding 'klingon'"):
         part("csv")[1](path="a.csv", columns=PAIR, encoding="klingon")
+    with pytest.raises(ValidationError, match="'delimiter' must be one character, not ';;'"):
+        part("csv")[1](path="a.csv", columns=PAIR, delimiter=";;")
 
 
 @given(st.lists(st.tuples(st.text(max_size=8), st.text(max_size=8)), max_size=6))
