@@ -4,7 +4,7 @@
     python benchmarks/source_memory.py parquet hub      # some
     python benchmarks/source_memory.py --rows 1000 300000
 
-The files are made in a temporary folder; a row has about 350 characters of text. Each reading goes through the catalog as a recipe's
+The files are made in a temporary folder; a row has about 380 characters of text. Each reading goes through the catalog as a recipe's
 does, keeps no record, and prints the process's largest resident set (``getrusage``: ``ru_maxrss``) and its speed. What it takes to import
 the libraries of a source is in both columns; what grows with the rows is in their difference. (The process that starts the others stays
 small, because the peak of a child begins with that of its parent.)
