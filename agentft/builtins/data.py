@@ -6,7 +6,7 @@ from agentft.components import SourceSpec, TransformSpec
 from agentft.hookspecs import hookimpl
 
 _SOURCES = "agentft.data.files"
-_TRANSFORMS = "agentft.data.transforms"
+_DATA = "agentft.data"
 
 
 @hookimpl
@@ -72,10 +72,12 @@ def agentft_sources() -> list[SourceSpec]:
 
 @hookimpl
 def agentft_transforms() -> list[TransformSpec]:
+    parts = (
+        ("normalize", "Repaired encoding, Unicode NFC, no control characters, tidy white space", "normalize:normalize", "NormalizeConfig"),
+        ("filter", "Keep rows by length, language, number of turns, patterns or meta values", "filtering:filter_rows", "FilterConfig"),
+        ("dedup", "Drop duplicates by normalised text; with a threshold near-duplicates too", "dedup:dedup", "DedupConfig"),
+    )
     return [
-        TransformSpec("normalize", "Unicode NFC, no control characters, tidy white space", f"{_TRANSFORMS}:normalize"),
-        TransformSpec("dedup", "Drop exact duplicates by normalised text", f"{_TRANSFORMS}:dedup"),
-        TransformSpec(
-            "filter", "Keep rows by length, number of turns or meta values", f"{_TRANSFORMS}:filter_rows", f"{_TRANSFORMS}:FilterConfig"
-        ),
+        TransformSpec(name, summary, f"{_DATA}.{target}", f"{_DATA}.{target.split(':')[0]}:{config}", consumes="any", produces="any")
+        for name, summary, target, config in parts
     ]

@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentft.contracts import DataContext
+from agentft.data.dedup import dedup
+from agentft.data.filtering import FilterConfig, filter_rows
 from agentft.data.jsonl import read_examples
+from agentft.data.normalize import normalize, normalize_text
 from agentft.data.prepare import Step, prepare
 from agentft.data.split import split
-from agentft.data.transforms import FilterConfig, dedup, filter_rows, normalize, normalize_text
 from agentft.errors import DataError
 from agentft.records import Example, Message
 
