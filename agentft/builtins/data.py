@@ -76,6 +76,7 @@ def agentft_transforms() -> list[TransformSpec]:
         ("normalize", "Repaired encoding, Unicode NFC, no control characters, tidy white space", "normalize:normalize", "NormalizeConfig"),
         ("filter", "Keep rows by length, language, number of turns, patterns or meta values", "filtering:filter_rows", "FilterConfig"),
         ("dedup", "Drop duplicates by normalised text; with a threshold near-duplicates too", "dedup:dedup", "DedupConfig"),
+        ("pii", "Replace personal data (e-mail, phone, card, IBAN, ids, IP) by placeholders", "pii:pii", "PiiConfig"),
     )
     return [
         TransformSpec(name, summary, f"{_DATA}.{target}", f"{_DATA}.{target.split(':')[0]}:{config}", consumes="any", produces="any")
