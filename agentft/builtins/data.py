@@ -77,6 +77,9 @@ def agentft_transforms() -> list[TransformSpec]:
         ("filter", "Keep rows by length, language, number of turns, patterns or meta values", "filtering:filter_rows", "FilterConfig"),
         ("dedup", "Drop duplicates by normalised text; with a threshold near-duplicates too", "dedup:dedup", "DedupConfig"),
         ("pii", "Replace personal data (e-mail, phone, card, IBAN, ids, IP) by placeholders", "pii:pii", "PiiConfig"),
+        ("decontaminate", "Drop rows that share text with held-out rows", "decontaminate:decontaminate", "DecontaminateConfig"),
+        ("augment", "Add changed copies: synonyms, insertion, swap, deletion, typos, case, templates", "augment:augment", "AugmentConfig"),
+        ("balance", "Repeat rows of small classes, or leave out rows of large ones", "balance:balance", "BalanceConfig"),
     )
     return [
         TransformSpec(name, summary, f"{_DATA}.{target}", f"{_DATA}.{target.split(':')[0]}:{config}", consumes="any", produces="any")
