@@ -46,12 +46,13 @@ def _repairer() -> Callable[[str], str]:
 
 
 def repair_text(text: str) -> str:
-    """Text without mojibake and HTML entities (ftfy). HTML that still has its tags keeps its entities.
+    """Tidy text without mojibake and HTML entities (ftfy). HTML that still has its tags keeps its entities.
 
-    Repaired until nothing more is found, because one repair may uncover the next (``&amp;lt;``), ten times at most.
+    Repaired and tidied until nothing changes, ten times at most: one repair may uncover the next (``&amp;lt;``), as may a control
+    character that is taken out. It cannot be taken out before, since wrongly decoded text is full of them.
     """
     for _ in range(10):
-        before, text = text, _repairer()(text)
+        before, text = text, normalize_text(_repairer()(text))
         if text == before:
             break
     return text
@@ -65,29 +66,27 @@ def straight_quotes(text: str) -> str:
 def normalize(records: Iterable[Record], config: NormalizeConfig | None, ctx: DataContext) -> Iterator[Record]:
     """Tidy every text of a row; rows in which nothing is left to read are dropped.
 
-    Changes are counted by row: ``text repaired`` (mojibake, entities) and ``text tidied`` (everything else).
+    Changed rows are counted: ``text repaired`` (a text had mojibake or entities) and ``text tidied`` (another change of a text).
     """
     config = config or NormalizeConfig.model_validate({})
     for record in records:
         seen: set[str] = set()
 
         def tidy(text: str, seen: set[str] = seen) -> str:
-            repaired = repair_text(text) if config.ftfy else text
-            # ftfy also composes characters and mends line ends; only what tidying would not do is a repair.
-            if repaired != text and normalize_text(repaired) != normalize_text(text):
-                seen.add("text repaired")
-            tidied = normalize_text(repaired)
+            plain = normalize_text(text)
+            tidied = repair_text(text) if config.ftfy else plain
+            repaired = tidied != plain
             if config.quotes == "straight":
                 tidied = straight_quotes(tidied)
-            if tidied != repaired:
-                seen.add("text tidied")
+            if tidied != text:
+                seen.add("text repaired" if repaired else "text tidied")
             return tidied
 
         result = record.mapped(tidy)
         if reason := _empty(record, result):
             ctx.drop(reason, record.id)
             continue
-        for what in seen:
+        for what in sorted(seen):
             ctx.change(what)
         yield result
 
