@@ -52,6 +52,14 @@ class JsonlConfig(TableOptions):
     """Options of the sources ``jsonl`` and ``json``."""
 
     path: str | Listed[str] = Field(description=f"file or files, also with .gz; {WILDCARDS}")
+    records: Literal["conversations", "labelled", "texts"] = Field(
+        "conversations", description="what rows are that need no `columns`: they have `messages`, or `inputs` with or without `label`"
+    )
+
+    @property
+    def produces(self) -> str:
+        """As the columns say; without any, as ``records`` says."""
+        return self.columns.produces if self.columns else {"conversations": "example", "labelled": "labelled", "texts": "text"}[self.records]
 
 
 class CsvConfig(TableOptions):

@@ -7,7 +7,8 @@ from itertools import chain
 from random import Random
 
 from agentft.contracts import DataContext
-from agentft.data.spool import Record, Spool
+from agentft.data.spool import Spool
+from agentft.labelled import Record
 
 
 def weighted(spool: Spool, weight: float, random: Random, ctx: DataContext) -> Iterator[Record]:

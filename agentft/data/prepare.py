@@ -14,12 +14,13 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from agentft.contracts import DataContext
+from agentft.data.card import Card
 from agentft.data.jsonl import write_examples, write_rows
 from agentft.data.mix import interleaved, weighted
 from agentft.data.split import PARTS, assign, key_of, known_prompts, prompt_key, stratum_of
-from agentft.data.spool import Record, Spool
+from agentft.data.spool import Spool
 from agentft.errors import DataError
-from agentft.labelled import Labelled
+from agentft.labelled import Labelled, Record
 from agentft.records import Example, Preference
 
 
@@ -232,6 +233,7 @@ class _Preparation:
     def write_parts(self, rows: Spool, place: Mapping[str, str], by: str, validation: Spool, trained: set[int]) -> None:
         """Every row into the file of its part; a row that was made from another is only ever learned from."""
         ctx = DataContext()
+        card = Card(self.ctx.seed)
         counts = dict.fromkeys(PARTS, 0)
         with ExitStack() as files:
             streams = {part: files.enter_context((self.out / f"{part}.jsonl").open("w", encoding="utf-8")) for part in PARTS}
@@ -243,9 +245,12 @@ class _Preparation:
                 counts[part] += 1
                 if part != "test":
                     trained.update(map(hash, known_prompts([row])))
+                if part == "train":
+                    card.add(row)
         if ctx.drops:
             _book(self.account, "split", sum(counts.values()) + ctx.drops.total(), sum(counts.values()), ctx)
         self.account.splits.update(counts)
+        self.account.card = card.to_dict() if counts["train"] else {}
 
     def write_test(self, test: Spool, trained: set[int], leaks: str) -> None:
         """Rows of test sources after those of the split; what is also in the training data is counted, and dropped if so wished."""

@@ -6,8 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from agentft.data.spool import Record
-from agentft.labelled import Labelled
+from agentft.labelled import Labelled, Record
 
 PARTS = ("train", "validation", "test")
 

@@ -6,10 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from agentft.labelled import Labelled, record_from_dict
-from agentft.records import Example
-
-Record = Example | Labelled
+from agentft.labelled import Record, record_from_dict
 
 
 class Spool:

@@ -67,6 +67,7 @@ def data_flow(data: Mapping[str, Any]) -> dict[str, Any]:
             "into": "",
             "out": plain.integer(one.get("rows")),
             "drops": plain.counts(one.get("dropped")),
+            "changes": plain.counts(one.get("changes")),
         }
         for one in plain.rows(flow.get("sources"))
     ] + [
@@ -76,6 +77,7 @@ def data_flow(data: Mapping[str, Any]) -> dict[str, Any]:
             "into": plain.integer(one.get("rows_in")),
             "out": plain.integer(one.get("rows_out")),
             "drops": plain.counts(one.get("drops")),
+            "changes": plain.counts(one.get("changes")),
         }
         for one in plain.rows(flow.get("steps"))
     ]
@@ -93,7 +95,27 @@ def data_flow(data: Mapping[str, Any]) -> dict[str, Any]:
         "dropped_more": max(0, len(dropped) - MOST_DROPPED),
         "dropped_total": sum(n for line in lines for _, n in line["drops"]),
         "lengths": Markup(lengths_svg(lengths)),
+        "card": card_lines(plain.mapping(flow.get("card"))),
+        "balance": balance(plain.mapping(flow.get("card"))),
     }
+
+
+def card_lines(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The data card of the training rows as lines ``name, text``; a line that goes on has an empty name."""
+    if not card.get("rows"):
+        return []
+    from agentft.data.card import card_text
+
+    return [(line[:12].strip(), line[12:]) for line in card_text(dict(card)).splitlines()]
+
+
+def balance(card: Mapping[str, Any], most: int = 12) -> list[tuple[str, str, float]]:
+    """The largest classes as bars: name, rows, share of the largest in percent."""
+    counts = [
+        (plain.string(name), plain.number(n) or 0) for name, n in plain.mapping(plain.mapping(card.get("labels")).get("counts")).items()
+    ]
+    largest = max((n for _, n in counts), default=0)
+    return [(name, plain.integer(n), 100 * n / largest) for name, n in counts[:most]] if largest else []
 
 
 def signal(data: Mapping[str, Any]) -> list[dict[str, Any]]:
