@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from agentft.components import ModelRef
 from agentft.contracts import GenerationSettings
 from agentft.engine.profile import Profile, detect
+from agentft.engine.virtual import virtual_tokens
 from agentft.errors import DataError
 from agentft.records import Example, Message, Response
 
@@ -51,7 +52,7 @@ class LoadedAgent:
         profile = profile or detect()
         profile.apply()
         model, tokenizer = load_model(ref, profile, adapter), load_tokenizer(ref)
-        if adapter is not None and profile.decode_dtype == "float32":
+        if adapter is not None and profile.decode_dtype == "float32" and not virtual_tokens(model):
             # W + BA in float32 gives the same answers without two more products per layer; in 16 bits it would round.
             model = model.merge_and_unload()
         return cls(model, tokenizer, Renderer(tokenizer, system, chat_template, template_kwargs), profile)
@@ -61,6 +62,12 @@ class LoadedAgent:
 
         # generate() fills what it is not told from here: sampling and penalties of the model's makers would leak in.
         self.model.generation_config = GenerationConfig()
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that a row may have: the model's context without the virtual tokens of an adapter; None where it has no limit."""
+        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return int(positions) - virtual_tokens(self.model) if positions else None
 
     def logprobs(self, examples: Sequence[Example]) -> list[tuple[float, int]]:
         """Sum of the log-probabilities (natural logarithm) of the supervised tokens, and their number, per example.
@@ -75,7 +82,7 @@ class LoadedAgent:
         from agentft.engine.score import pad, token_losses
 
         rows: list[tuple[int, list[int], list[int]]] = []
-        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        context = self.context
         for index, example in enumerate(examples):
             for encoded in self.renderer.training(example):
                 if context and len(encoded.input_ids) > context:

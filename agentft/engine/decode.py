@@ -11,6 +11,7 @@ from typing import Any
 
 from agentft.engine.prefix import why_not
 from agentft.engine.shared_attention import attending
+from agentft.engine.virtual import in_hidden_states, virtual_tokens
 
 # Tokens of a prefill that run at once: rows beyond that take turns, so that a batch of long prompts does not fill the memory.
 PREFILL_TOKENS = 4096
@@ -29,13 +30,16 @@ def unsupported(model: Any) -> str:
 
 
 def shared_keys(model: Any, prefix: Sequence[int]) -> list[tuple[Any, Any]]:
-    """Keys and values per layer of tokens that stand in front of every row."""
+    """Keys and values per layer of tokens that stand in front of every row: virtual tokens of ``model``, then ``prefix``."""
     import torch
 
-    if not prefix:
+    if not prefix and not virtual_tokens(model):
         return []
-    tokens = torch.tensor([list(prefix)], device=model.device)
-    cache = model(input_ids=tokens, use_cache=True, logits_to_keep=1).past_key_values
+    tokens = torch.tensor([list(prefix)], dtype=torch.long, device=model.device)
+    if prefix or in_hidden_states(model):
+        cache = model(input_ids=tokens, use_cache=True, logits_to_keep=1).past_key_values
+    else:  # prefix tuning, and nothing to run after it
+        cache = model.get_prompt(1)
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 

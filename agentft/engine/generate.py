@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from agentft.contracts import GenerationSettings
 from agentft.engine.decode import unsupported
 from agentft.engine.prefix import common_prefix
+from agentft.engine.virtual import base_of, virtual_tokens
 from agentft.errors import DataError
 from agentft.records import Example, Response
 
@@ -28,7 +29,9 @@ class TransformersBackend:
 
     def __init__(self, agent: LoadedAgent, config: Any = None):
         self.agent = agent
-        self._own_loop = agent.profile.share_prefix and not unsupported(agent.model)
+        # Virtual tokens stand in front of every row: for the own loop they are the beginning of the shared prefix.
+        self._model = base_of(agent.model)
+        self._own_loop = agent.profile.share_prefix and not unsupported(self._model)
         self._prefix: list[int] = []
         self._keys: tuple[list[int], list[tuple[Any, Any]]] | None = None
         self._stops = set(agent.renderer.stop_token_ids)
@@ -72,7 +75,7 @@ class TransformersBackend:
 
     def _encode(self, prompt: Example, settings: GenerationSettings) -> list[int]:
         tokens = self.agent.renderer.prompt(prompt).input_ids
-        context = getattr(self.agent.model.config.get_text_config(), "max_position_embeddings", None)
+        context = self.agent.context
         if context and len(tokens) + settings.max_new_tokens > context:
             new = settings.max_new_tokens
             raise DataError(f"the prompt has {len(tokens)} tokens, and with {new} new ones it exceeds the model's context of {context}")
@@ -106,7 +109,7 @@ class TransformersBackend:
             seeds = [_seed(settings, name) for name in ids]
             choose = Sampler(seeds, settings.temperature, settings.top_p) if settings.temperature else greedy
             return decode(
-                self.agent.model,
+                self._model,
                 self._shared_keys(prefix),
                 [row[len(prefix) :] for row in rows],
                 stops=self._stops,
@@ -127,6 +130,15 @@ class TransformersBackend:
         """Through transformers' own generate: for models whose attention cannot be shared."""
         import torch
 
+        lengths = sorted({len(row) for row in rows})
+        if virtual_tokens(self.agent.model) and len(lengths) > 1:
+            # Padding would come between the virtual tokens and the row, and PEFT counts it as positions: no two lengths in a batch.
+            found: dict[int, list[int]] = {}
+            for length in lengths:
+                places = [place for place, row in enumerate(rows) if len(row) == length]
+                new = self._library([ids[place] for place in places], [rows[place] for place in places], settings)
+                found |= dict(zip(places, new, strict=True))
+            return [found[place] for place in range(len(rows))]
         model, device = self.agent.model, self.agent.model.device
         width, pad = max(len(row) for row in rows), self.agent.tokenizer.pad_token_id
         gap = [width - len(row) for row in rows]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -222,7 +222,14 @@ def load_tokenizer(ref: ModelRef) -> Any:
 
 
 def load_model(
-    ref: ModelRef, profile: Profile, adapter: Path | str | None = None, *, trainable: bool = False, dtype: str | None = None
+    ref: ModelRef,
+    profile: Profile,
+    adapter: Path | str | None = None,
+    *,
+    trainable: bool = False,
+    dtype: str | None = None,
+    prepare: Callable[[Any], Any] | None = None,
+    **further: Any,
 ) -> Any:
     """The model in memory, with an adapter on top if one is given.
 
@@ -232,6 +239,8 @@ def load_model(
         adapter: folder of a PEFT adapter.
         trainable: for training: the adapter's weights require gradients, and nothing is moved to the device (the trainer does).
         dtype: ``float32`` ...; default ``profile.decode_dtype``.
+        prepare: applied to the model before the adapter is put on it.
+        further: arguments of ``from_pretrained``, for example a quantisation.
 
     Raises:
         DataError: transformers cannot load it, or it wants to run code of its own.
@@ -251,16 +260,30 @@ def load_model(
                 trust_remote_code=False,
                 use_safetensors=True,
                 local_files_only=True,
+                **further,
             )
         except (ValueError, OSError, ImportError) as error:
             raise DataError(f"model {ref.reference}: {error}") from error
+        if prepare is not None:
+            model = prepare(model)
         if adapter is not None:
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, str(adapter), is_trainable=trainable)
+            model = _with_adapter(model, str(adapter), trainable)
     if not trainable:
-        model = model.eval().to(profile.device)
+        model = model.eval() if "device_map" in further else model.eval().to(profile.device)
     return model
+
+
+def _with_adapter(model: Any, adapter: str, trainable: bool) -> Any:
+    from peft import PeftConfig, PeftModel, get_peft_model, load_peft_weights, set_peft_model_state_dict
+
+    config = PeftConfig.from_pretrained(adapter)
+    if not (trainable and config.is_prompt_learning):
+        return PeftModel.from_pretrained(model, adapter, is_trainable=trainable)
+    # PEFT does not load virtual tokens to train them on: a fresh adapter of the same shape gets their weights.
+    config.inference_mode = False
+    tuned = get_peft_model(model, config)
+    set_peft_model_state_dict(tuned, load_peft_weights(adapter, device="cpu"))
+    return tuned
 
 
 def _bundled_file(model: Bundled) -> Path:

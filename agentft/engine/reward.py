@@ -108,9 +108,13 @@ def last_scores(model: Any, input_ids: Any, attention_mask: Any) -> Any:
     """The output at the last real token of each row, (B,). Not left to the model: with pad == eos it looks for the wrong end."""
     import torch
 
-    body = getattr(model, "base_model", model)
-    inner = getattr(body, "model", body) if hasattr(model, "peft_config") else model
-    hidden = getattr(inner, inner.base_model_prefix)(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
-    last = attention_mask.sum(1) - 1
+    from agentft.engine.virtual import in_hidden_states, inputs, virtual_tokens
+
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    given = {"input_ids": input_ids, "attention_mask": attention_mask}
+    if virtual_tokens(model):
+        given = inputs(model, input_ids, attention_mask)
+    hidden = getattr(inner, inner.base_model_prefix)(**given, use_cache=False).last_hidden_state
+    last = in_hidden_states(model) + attention_mask.sum(1) - 1
     rows = torch.arange(len(input_ids), device=input_ids.device)
     return inner.score(hidden[rows, last]).squeeze(-1)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agentft.engine.prefix import common_prefix, prefix_cache, why_not
+from agentft.engine.virtual import in_hidden_states, virtual_tokens
 
 
 def pad(rows: Sequence[Sequence[int]], value: int) -> Any:
@@ -20,7 +21,9 @@ def pad(rows: Sequence[Sequence[int]], value: int) -> Any:
     return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])
 
 
-def token_losses(model: Any, input_ids: Any, attention_mask: Any, labels: Any, *, share_prefix: bool = True) -> tuple[Any, Any]:
+def token_losses(
+    model: Any, input_ids: Any, attention_mask: Any, labels: Any, *, share_prefix: bool = True, smoothing: float = 0.0
+) -> tuple[Any, Any]:
     """Negative log-likelihood (natural logarithm) of each supervised token.
 
     Args:
@@ -28,7 +31,9 @@ def token_losses(model: Any, input_ids: Any, attention_mask: Any, labels: Any, *
         input_ids: (B, T), padded on the right.
         attention_mask: (B, T), 0 on padding.
         labels: (B, T), -100 where nothing is learned. ``labels[:, t]`` is predicted at position ``t - 1``.
-        share_prefix: run the common prefix of the rows once (see :mod:`agentft.engine.prefix`).
+        share_prefix: run the common prefix of the rows once (see :mod:`agentft.engine.prefix`). Not done with virtual tokens, which
+            PEFT puts in front of whatever it is given, the rest of a row too.
+        smoothing: label smoothing (Szegedy et al. 2016): with e, the loss is ``(1 - e) * nll + e * mean over the vocabulary of -log p``.
 
     Returns:
         losses: (N,) float32, N = number of supervised tokens, row by row.
@@ -39,7 +44,7 @@ def token_losses(model: Any, input_ids: Any, attention_mask: Any, labels: Any, *
 
     kwargs: dict[str, Any] = {}
     shared = 0
-    if share_prefix and len(input_ids) > 1 and not why_not(model):
+    if share_prefix and len(input_ids) > 1 and not virtual_tokens(model) and not why_not(model):
         lengths = attention_mask.sum(1).tolist()
         ids = [row[:n] for row, n in zip(input_ids.tolist(), lengths, strict=True)]
         shared = common_prefix(ids, [row[:n] for row, n in zip(labels.tolist(), lengths, strict=True)])
@@ -48,12 +53,15 @@ def token_losses(model: Any, input_ids: Any, attention_mask: Any, labels: Any, *
             kwargs["past_key_values"] = prefix_cache(model, input_ids[0, :shared], len(input_ids))
         input_ids, labels = input_ids[:, shared:], labels[:, shared:]
     mask = F.pad(labels[:, 1:], (0, 1), value=-100) != -100
-    with only_where(model, mask):
+    front = in_hidden_states(model)
+    seen = F.pad(mask, (front, 0), value=False)
+    with only_where(model, seen):
         outputs = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=bool(shared), **kwargs)
     # (1, N, V), or (B, T, V) for a model whose output layer could not be found
-    logits = outputs.logits[0] if outputs.logits.shape[0] == 1 and outputs.logits.shape[1] == int(mask.sum()) else outputs.logits[mask]
+    logits = outputs.logits[0] if outputs.logits.shape[0] == 1 and outputs.logits.shape[1] == int(mask.sum()) else outputs.logits[seen]
     targets = labels[:, 1:][mask[:, :-1]]
-    return F.cross_entropy(logits.float(), targets.to(logits.device), reduction="none"), mask.nonzero()[:, 0]
+    losses = F.cross_entropy(logits.float(), targets.to(logits.device), reduction="none", label_smoothing=smoothing)
+    return losses, mask.nonzero()[:, 0]
 
 
 class only_where:
