@@ -147,6 +147,7 @@ class TrainResult:
         model: folder of the full model, or None if only an adapter was trained.
         metrics: final numbers (``train_loss``, ``eval_loss``, ``steps``, ``tokens``, ``seconds`` ...).
         trainable: number of parameters that moved; ``total``: number of parameters.
+        notes: sentences about what moved that numbers do not say.
     """
 
     adapter: Path | None
@@ -154,6 +155,7 @@ class TrainResult:
     metrics: Mapping[str, float]
     trainable: int
     total: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -343,6 +343,7 @@ class Pipeline:
                 "trainer": part.name,
                 "trainable": result.trainable,
                 "total": result.total,
+                "notes": list(result.notes),
                 "metrics": dict(result.metrics),
             }
         )

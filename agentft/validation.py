@@ -159,7 +159,7 @@ def _choices(annotation: Any) -> list[str]:
 
 def fields_of(annotation: Any) -> dict[str, FieldInfo]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return dict(annotation.model_fields)
+        return {field.alias or name: field for name, field in annotation.model_fields.items()}
     if is_typeddict(annotation):
         return {name: FieldInfo.from_annotation(hint) for name, hint in get_type_hints(annotation, include_extras=True).items()}
     return {}

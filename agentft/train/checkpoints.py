@@ -56,6 +56,7 @@ def claim(job: TrainJob) -> TrainResult | None:
     except (OSError, ValueError):
         return None
     folders = {key: job.out / data[key] if data[key] else None for key in ("adapter", "model")}
+    data["notes"] = tuple(data.get("notes", ()))
     return TrainResult(**{**data, **folders}) if all(path is None or path.is_dir() for path in folders.values()) else None
 
 

@@ -90,11 +90,13 @@ class DPOConfig(LoopOptions):
             raise ValueError(f"'loss_weights' has {len(self.loss_weights)} numbers for {len(self.loss)} losses")
         if "exo_pair" in self.loss and self.label_smoothing == 0:
             raise ValueError("loss 'exo_pair' needs label_smoothing above 0; 1e-3 is usual")
+        if self.use_weighting and self.strategy.virtual:
+            raise ValueError(f"use_weighting cannot be used with {self.strategy.name}: TRL's weights do not know of virtual tokens")
         return self
 
     @property
     def rate(self) -> float:
-        return self.learning_rate or (5e-7 if self.strategy.full is not None else 5e-6)
+        return self.learning_rate or self.strategy.rate(full=5e-7, lora=5e-6)
 
     @property
     def weights(self) -> list[float]:

@@ -50,7 +50,7 @@ class KTOConfig(LoopOptions):
 
     @property
     def rate(self) -> float:
-        return self.learning_rate or (5e-7 if self.strategy.full is not None else 5e-6)
+        return self.learning_rate or self.strategy.rate(full=5e-7, lora=5e-6)
 
 
 def train(job: TrainJob) -> TrainResult:

@@ -16,6 +16,9 @@ from trl import SFTTrainer
 
 from agentft.engine.score import pad, token_losses
 from agentft.errors import TrainingError
+from agentft.train.optimisers import layered
+from agentft.train.options import LoopOptions
+from agentft.train.schedules import schedule
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
 
@@ -80,6 +83,9 @@ class Watched:
     args: Any
     model: Any
     state: Any
+    optimizer: Any
+    lr_scheduler: Any
+    options: LoopOptions | None = None  # set by :func:`agentft.train.outcome.fit`
 
     def watch(self, order: torch.utils.data.Sampler[int] | None, ids: Sequence[str]) -> None:
         self._order, self._ids = order, ids
@@ -87,6 +93,20 @@ class Watched:
 
     def _get_train_sampler(self, *_: Any) -> torch.utils.data.Sampler[int] | None:
         return self._order
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        if self.optimizer is None and self.options is not None and self.options.layer_decay is not None:
+            self.optimizer = layered(self, self.options, self.model if model is None else model)
+            return self.optimizer
+        return super().create_optimizer(model)  # type: ignore[misc]
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        if self.lr_scheduler is None and self.options is not None:
+            warmup = self.args.get_warmup_steps(num_training_steps)
+            self.lr_scheduler = schedule(self.optimizer if optimizer is None else optimizer, self.options, warmup, num_training_steps)
+            self._created_lr_scheduler = True  # as the parent notes it: made anew if training starts again
+            return self.lr_scheduler
+        return super().create_scheduler(num_training_steps, optimizer)  # type: ignore[misc]
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """The run's report says what was done; TRL's card would be written with every checkpoint."""
@@ -122,29 +142,33 @@ class Trainer(Watched, SFTTrainer):
     """SFTTrainer whose loss is computed from supervised positions only, with the shared prefix run once per micro-batch.
 
     Same loss and gradient as the parent's ``compute_loss`` (asserted in ``tests/train/test_loss.py``), without its
-    entropy and accuracy on every step. What the parent knows and this does not (mixture-of-experts losses, label
-    smoothing, DFT) goes to the parent.
+    entropy and accuracy on every step. What the parent knows and this does not (mixture-of-experts losses, DFT) goes to the
+    parent. Labels are smoothed in training only: a validation loss is a mean negative log-likelihood whatever was trained with.
     """
 
-    def __init__(self, *, order: EpochOrder, ids: Sequence[str], share_prefix: bool, **kwargs: Any):
+    def __init__(self, *, order: EpochOrder, ids: Sequence[str], share_prefix: bool, smoothing: float = 0.0, **kwargs: Any):
         self.watch(order, ids)
-        self._share = share_prefix
+        self._share, self._smoothing = share_prefix, smoothing
         super().__init__(**kwargs)
-        plain_nll = getattr(self.args, "loss_type", "nll") == "nll" and not self.args.label_smoothing_factor
+        nll = getattr(self.args, "loss_type", "nll") == "nll" and not self.args.label_smoothing_factor
+        self._plain = nll and not getattr(self, "aux_loss_enabled", False)
         # With several processes gradients are averaged by a wrapper that expects one forward pass per step.
-        self._ours = plain_nll and not getattr(self, "aux_loss_enabled", False) and self.accelerator.num_processes == 1
+        self._ours = self._plain and self.accelerator.num_processes == 1
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         rows, tokens = inputs.pop("row").tolist(), int(inputs["attention_mask"].sum())
-        if return_outputs or not self._ours:
+        training = self.model.training
+        if not (self._ours if training else self._plain):
             result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             self.account(rows, tokens, result[0] if return_outputs else result)
             return result
-        losses, owner = token_losses(model, inputs["input_ids"], inputs["attention_mask"], inputs["labels"], share_prefix=self._share)
+        smoothing = self._smoothing if training else 0.0
+        batch = (inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
+        losses, owner = token_losses(model, *batch, share_prefix=self._share, smoothing=smoothing)
         # num_items_in_batch: labelled tokens of all micro-batches of this optimiser step, so that 1 x 8 rows equal 8 x 1.
         loss = losses.sum() / (max(1, len(losses)) if num_items_in_batch is None else num_items_in_batch)
         self.account(rows, tokens, loss, bad=owner[~torch.isfinite(losses.detach())])
-        return loss
+        return (loss, {}) if return_outputs else loss  # transformers asks for outputs where it evaluates, and drops them
 
 
 class Monitor(TrainerCallback):

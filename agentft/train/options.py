@@ -7,70 +7,59 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import math
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
 from agentft.errors import did_you_mean
+from agentft.train.optimisers import check_name, full_name
+from agentft.train.schedules import Scheduler
+from agentft.train.strategies import FullOptions, LoraOptions, Strategy
 from agentft.validation import Listed, Model
 
-
-class LoraOptions(Model):
-    """Low-rank adapters (Hu et al. 2021): the model stays frozen, two small matrices per linear layer are trained."""
-
-    r: int = Field(16, ge=1, description="Rank: more learns more and costs more memory.")
-    alpha: float = Field(32.0, gt=0, description="The adapter's output is scaled by alpha / r.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input. Above 0 the shared persona prefix is not shared.")
-    target_modules: Literal["all-linear"] | Listed[str] = Field("all-linear", description="Which layers get an adapter.")
-
-
-class FullOptions(Model):
-    """All parameters move. No options yet."""
-
-
-class Strategy(Model):
-    """Which parameters move: exactly one of ``lora`` and ``full``; the bare word stands for its defaults."""
-
-    expects = "full, lora, or a mapping such as {lora: {r: 16}}"
-
-    lora: LoraOptions | None = None
-    full: FullOptions | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_of(cls, data: Any) -> Any:
-        if isinstance(data, str):
-            if data not in cls.model_fields:
-                raise ValueError(f"unknown strategy '{data}' ({did_you_mean(data, cls.model_fields)})")
-            return {data: {}}
-        if isinstance(data, dict):
-            # `{lora: }` means its defaults; `{lora: {...}, full: null}` is how a typed recipe is written down.
-            given = data if len(data) == 1 else {key: value for key, value in data.items() if value is not None}
-            if len(given) != 1 and given.keys() <= cls.model_fields.keys():
-                raise ValueError("name exactly one strategy: full, or lora")
-            return {key: {} if value is None else value for key, value in given.items()}
-        return data
-
-    @property
-    def name(self) -> str:
-        return "full" if self.full is not None else "lora"
+__all__ = ["OURS", "FullOptions", "LoopOptions", "LoraOptions", "Strategy", "check_extra", "config_fields"]
 
 
 class LoopOptions(Model):
     """What every training loop of this package can be told."""
 
-    strategy: Strategy = Field(
-        default_factory=lambda: Strategy.model_validate("lora"), description="Which parameters move: `lora` or `full`."
-    )
+    strategy: Strategy = Field(default_factory=lambda: Strategy.model_validate("lora"), description="Which parameters move, see below.")
     epochs: float = Field(3.0, gt=0, description="Passes over the training rows.")
-    learning_rate: float | None = Field(None, gt=0, description="Peak rate. Default: 2e-4 with lora, 2e-5 with full.")
+    learning_rate: float | None = Field(
+        None, gt=0, description="Peak rate. Default: 2e-4 with lora, 2e-5 with full and freeze, 2e-2 with prompt-tuning."
+    )
     batch_size: int = Field(8, ge=1, description="Rows per optimiser step, over all devices.")
     micro_batch: int | None = Field(None, ge=1, description="Rows per forward pass; default from the device profile. Divides batch_size.")
-    scheduler: Literal["linear", "cosine", "constant"] = Field("linear", description="How the rate falls after the warm-up.")
-    warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps over which the rate rises.")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
+    scheduler: Scheduler = Field("linear", description="How the rate falls after the warm-up.")
+    final_rate: float | None = Field(
+        None, ge=0, lt=1, description="Where the rate ends, as a share of the peak. Default: 0, with `exponential` 0.01."
+    )
+    cooldown: float | None = Field(
+        None, gt=0, le=1, description="Share of the steps over which the rate falls with `scheduler: wsd`. Default: 0.2."
+    )
+    warmup: Annotated[int, Field(ge=1)] | Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.05, description="Steps over which the rate rises: a share of all below 1, a number from 1 on."
+    )
+    optimizer: str = Field(
+        "adamw", description="`adamw`, `adafactor`, `sgd`, `lion`, `adamw_8bit`, or another name of transformers' `OptimizerNames`."
+    )
+    betas: Listed[float] | None = Field(
+        None, description="The two decay rates of Adam's averages (also of Lion's); default of transformers: 0.9 and 0.999."
+    )
+    eps: float | None = Field(None, gt=0, description="Added to Adam's denominator; default of transformers: 1e-8.")
+    weight_decay: float = Field(0.0, ge=0, description="Weights are pulled towards 0 by so much; biases and norms are not.")
+    layer_decay: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Each layer's rate is that of the layer above times this number; the head has the full rate. 0.9 is usual.",
+    )
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="Sets every dropout of the model. Above 0 the shared persona prefix is not shared."
+    )
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm.")
     early_stopping: int | None = Field(
         None,
@@ -97,10 +86,42 @@ class LoopOptions(Model):
             raise ValueError(f"micro_batch {self.micro_batch} must divide batch_size {self.batch_size}")
         return self
 
+    @model_validator(mode="after")
+    def _optimisation(self) -> LoopOptions:
+        if "optim" in self.extra:
+            if self.optimizer != "adamw":
+                raise ValueError("optimizer and extra.optim say the same; keep optimizer")
+        else:
+            check_name(self.optimizer)
+        if self.betas is not None and (len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas)):
+            raise ValueError("'betas' are two numbers of at least 0 and below 1, such as [0.9, 0.999]")
+        name = full_name(self.optimizer)
+        if (self.betas is not None and not ("adam" in name or "lion" in name)) or (self.eps is not None and "adam" not in name):
+            raise ValueError(f"betas and eps belong to Adam, and optimizer '{self.optimizer}' does not take them")
+        if self.final_rate is not None and self.scheduler == "constant":
+            raise ValueError("scheduler 'constant' does not fall; remove final_rate")
+        if self.final_rate == 0 and self.scheduler == "exponential":
+            raise ValueError("an exponential never arrives at 0; use a final_rate such as 0.01, or scheduler: linear")
+        if self.cooldown is not None and self.scheduler != "wsd":
+            raise ValueError("cooldown belongs to scheduler: wsd")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_strategy(self) -> LoopOptions:
+        if self.strategy.prefix_tuning is not None and self.gradient_checkpointing:
+            raise ValueError("gradient_checkpointing cannot be used with prefix-tuning, whose keys and values it would drop")
+        if self.strategy.virtual and self.layer_decay is not None:
+            raise ValueError(f"layer_decay says nothing where only virtual tokens move ({self.strategy.name})")
+        return self
+
     @property
     def rate(self) -> float:
         """The learning rate with its default filled in."""
-        return self.learning_rate or (2e-5 if self.strategy.full is not None else 2e-4)
+        return self.learning_rate or self.strategy.rate(full=2e-5, lora=2e-4)
+
+    def warmup_steps(self, steps: int) -> int:
+        """Steps over which the rate rises, in a run of ``steps``."""
+        return self.warmup if self.warmup >= 1 else math.ceil(self.warmup * steps)  # type: ignore[return-value]
 
 
 # TRL fields that may not be set under `extra:`, and what to use instead.
@@ -110,6 +131,7 @@ OURS = {
     "per_device_train_batch_size": "use micro_batch",
     "gradient_accumulation_steps": "it follows from batch_size and micro_batch",
     "lr_scheduler_type": "use scheduler",
+    "lr_scheduler_kwargs": "use final_rate and cooldown",
     "warmup_steps": "use warmup",
     "warmup_ratio": "use warmup",
     "weight_decay": "use weight_decay",

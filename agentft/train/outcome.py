@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from agentft.contracts import TrainJob, TrainResult
 from agentft.errors import TrainingError
+from agentft.train.adapters import start_prefix
+from agentft.train.freezing import notes
+from agentft.train.options import LoopOptions
+from agentft.train.regularise import set_dropout
 
 if TYPE_CHECKING:
     from agentft.engine.profile import Profile
@@ -37,22 +41,35 @@ def fit(
     """
     from transformers import PrinterCallback
 
+    config: LoopOptions = job.config
     trainer.remove_callback(PrinterCallback)
     monitor.trainer = trainer
+    trainer.options = config
+    if config.dropout is not None:
+        set_dropout(trainer.model, config.dropout)
+    if config.strategy.prefix_tuning is not None:
+        start_prefix(trainer.model, config.strategy.prefix_tuning, trainer.processing_class, job.seed)
     with memory_advice(trainer, profile):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if last:
             last()
-    adapter = job.config.strategy.lora is not None
+    adapter = config.strategy.adapter
     folder = save(job, trainer, adapter)
-    parameters = list(trainer.model.parameters())
+    trainable, total = counted(trainer.model)
     return TrainResult(
         adapter=folder if adapter else None,
         model=None if adapter else folder,
         metrics=summary(monitor.log, trainer, rows, seconds=time.perf_counter() - started),
-        trainable=sum(p.numel() for p in parameters if p.requires_grad),
-        total=sum(p.numel() for p in parameters),
+        trainable=trainable,
+        total=total,
+        notes=notes(trainer.model, config.strategy),
     )
+
+
+def counted(model: Any) -> tuple[int, int]:
+    """Number of parameters that move, and of all parameters. In 4 bits two of them are kept in one byte."""
+    each = [(p, p.numel() * (2 * p.element_size() if type(p).__name__ == "Params4bit" else 1)) for p in model.parameters()]
+    return sum(count for p, count in each if p.requires_grad), sum(count for _, count in each)
 
 
 def save(job: TrainJob, trainer: Any, adapter: bool) -> Path:
@@ -63,6 +80,7 @@ def save(job: TrainJob, trainer: Any, adapter: bool) -> Path:
         shutil.rmtree(old, ignore_errors=True)
     model = trainer.accelerator.unwrap_model(trainer.model)
     if adapter:
+        forget_start(model)
         model.save_pretrained(part, save_embedding_layers=False)
         (part / "README.md").unlink(missing_ok=True)  # peft's card, empty but for the path of the base model
     else:
@@ -70,6 +88,13 @@ def save(job: TrainJob, trainer: Any, adapter: bool) -> Path:
         trainer.processing_class.save_pretrained(part)
     part.rename(final)
     return final
+
+
+def forget_start(model: Any) -> None:
+    """The text at which virtual tokens started is past, and PEFT would ask for it, and for the tokenizer's folder, when it loads them."""
+    config = model.peft_config["default"]
+    if getattr(config, "prompt_tuning_init", None) is not None:
+        config.prompt_tuning_init, config.prompt_tuning_init_text, config.tokenizer_name_or_path = "RANDOM", None, None
 
 
 def summary(log: Path, trainer: Any, rows: Rows, seconds: float) -> dict[str, float]:

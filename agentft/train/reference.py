@@ -74,9 +74,11 @@ def stored_logps(
 def _model(job: TrainJob, profile: Profile) -> Any:
     """The reference, in the dtype in which training will hold the model. It is gone before the model to train is loaded."""
     from agentft.engine.models import load_model
+    from agentft.train.setup import frozen_dtype, quantisation
 
-    dtype = profile.train_dtype if job.config.strategy.lora else "float32"
-    return load_model(job.model, replace(profile, decode_dtype=dtype), adapter=job.reference or job.adapter)
+    strategy = job.config.strategy
+    dtype, further = frozen_dtype(strategy, profile), quantisation(strategy, profile)
+    return load_model(job.model, replace(profile, decode_dtype=dtype), adapter=job.reference or job.adapter, **further)
 
 
 class _quietly(AbstractContextManager[None]):

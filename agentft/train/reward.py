@@ -42,7 +42,7 @@ class RewardConfig(LoopOptions):
 
     @property
     def rate(self) -> float:
-        return self.learning_rate or (1e-5 if self.strategy.full is not None else 1e-4)
+        return self.learning_rate or self.strategy.rate(full=1e-5, lora=1e-4)
 
 
 def train(job: TrainJob) -> TrainResult:

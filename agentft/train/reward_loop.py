@@ -13,6 +13,7 @@ from agentft.contracts import TrainJob
 from agentft.engine.reward import last_scores
 from agentft.engine.score import pad
 from agentft.train.loop import EpochOrder, Watched
+from agentft.train.setup import frozen_dtype, quantisation, with_strategy
 
 if TYPE_CHECKING:
     from agentft.engine.profile import Profile
@@ -55,32 +56,20 @@ class ScoreTrainer(Watched, RewardTrainer):
 
 
 def head_on(job: TrainJob, profile: Profile) -> tuple[Any, Any]:
-    """The base model with a fresh head of one output, and the configuration of its adapter (None with ``full``)."""
+    """The base model with a fresh head of one output, and the configuration of its adapter (None where a full model is trained)."""
     from transformers import AutoModelForSequenceClassification, set_seed
 
-    lora = job.config.strategy.lora
+    strategy = job.config.strategy
     set_seed(job.seed)  # the head is drawn
     model: Any = AutoModelForSequenceClassification.from_pretrained(
         job.model.path,
         num_labels=1,
-        dtype=getattr(torch, profile.train_dtype if lora else "float32"),
+        dtype=getattr(torch, frozen_dtype(strategy, profile)),
         attn_implementation=profile.attention,
         trust_remote_code=False,
         use_safetensors=True,
         local_files_only=True,
+        **quantisation(strategy, profile),
     )
     model.config.get_text_config().pad_token_id = job.pad_token_id
-    if lora is None:
-        return model, None
-    from peft import LoraConfig
-
-    modules = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
-    return model, LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=modules,
-        bias="none",
-        task_type="SEQ_CLS",
-        modules_to_save=["score"],
-    )
+    return with_strategy(model, strategy, task_type="SEQ_CLS", heads=["score"])

@@ -1,11 +1,12 @@
-"""Supervised fine-tuning: the model learns to answer like the demonstrations. Full model or LoRA, through TRL."""
+"""Supervised fine-tuning: the model learns to answer like the demonstrations, through TRL."""
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from agentft.contracts import TrainJob, TrainResult
 from agentft.errors import TrainingError
@@ -20,6 +21,7 @@ _OURS = OURS | {
     "padding_free": "rows are rendered one by one; the shared prefix is already run only once",
     "assistant_only_loss": "the mask comes from our rendering",
     "completion_only_loss": "the mask comes from our rendering",
+    "label_smoothing_factor": "use label_smoothing",
     "chat_template_path": "the chat template of the model is used, everywhere",
     "dataset_kwargs": "rows are prepared by agentft",
 }
@@ -28,6 +30,13 @@ _ROWS: dict[str, Any] = {"max_length": None, "dataset_kwargs": {"skip_prepare_da
 
 class SFTConfig(LoopOptions):
     """Options of ``use: sft``."""
+
+    label_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the target that is spread over the whole vocabulary; 0.1 is usual.",
+    )
 
     @model_validator(mode="after")
     def _extra_fields(self) -> SFTConfig:
@@ -68,13 +77,16 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
     log, checkpoint = begin(job)
 
     model, peft_config = load(job, profile)
-    arguments = arguments_for("SFTConfig", job, profile, len(rows.ids), validation is not None, _ROWS)
+    # One process smooths by itself (see Trainer); TRL's way runs every forward pass twice.
+    further = _ROWS | ({"label_smoothing_factor": config.label_smoothing} if int(os.environ.get("WORLD_SIZE", "1")) > 1 else {})
+    arguments = arguments_for("SFTConfig", job, profile, len(rows.ids), validation is not None, further)
     share = shares_prefix(config, profile, arguments)
     monitor = Monitor(log, job.progress, check_gradient=not arguments.fp16)
     trainer = Trainer(
         order=EpochOrder(rows.lengths, config.batch_size, job.seed),
         ids=rows.ids,
         share_prefix=share,
+        smoothing=config.label_smoothing,
         model=model,
         args=arguments,
         data_collator=Collator(job.pad_token_id),

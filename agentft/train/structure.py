@@ -1,0 +1,88 @@
+"""The parts of a model, found by its structure and not by the names of one family: layers, embeddings, head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from agentft.errors import TrainingError
+
+
+def blocks(model: Any) -> tuple[str, int]:
+    """Name of the list of transformer layers inside ``model``, and how many there are.
+
+    It is the longest ``ModuleList`` that is not inside of another one (the experts of a layer are).
+
+    Raises:
+        TrainingError: there is none.
+    """
+    from torch import nn
+
+    lists = [(name, len(module)) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+    outer = [(name, count) for name, count in lists if not any(name.startswith(f"{other}.") for other, _ in lists)]
+    if not outer:
+        raise TrainingError(f"{type(model).__name__} has no list of layers, so `layers` and `layer_decay` cannot be used with it")
+    return max(outer, key=lambda item: item[1])
+
+
+def layer_of(name: str, layers: str) -> int | None:
+    """Number of the layer, from the bottom, that the parameter ``name`` belongs to; ``layers`` is what :func:`blocks` found."""
+    if not name.startswith(f"{layers}."):
+        return None
+    number = name[len(layers) + 1 :].split(".")[0]
+    return int(number) if number.isdigit() else None
+
+
+def embedding_names(model: Any) -> set[str]:
+    """Names of the parameters that turn tokens (and their positions) into the first layer's input.
+
+    Where the token embeddings share a module with others that are no layers (BERT: positions, types, a norm), all of it.
+    """
+    from torch import nn
+
+    body = inner(model)
+    token = body.get_input_embeddings()
+    modules = dict(body.named_modules())
+    name = next(key for key, module in modules.items() if module is token)
+    parent = name.rpartition(".")[0]
+    if parent and not any(isinstance(child, nn.ModuleList) for child in modules[parent].modules()):
+        found = {id(parameter) for parameter in modules[parent].parameters()}
+    else:
+        siblings = [child for child in modules[parent].children() if isinstance(child, nn.Embedding)]
+        found = {id(parameter) for child in [token, *siblings] for parameter in child.parameters()}
+    return {key for key, parameter in model.named_parameters() if id(parameter) in found}
+
+
+def head_names(model: Any, heads: Sequence[str]) -> set[str]:
+    """Names of the parameters of the modules ``heads``; without any, of the output layer of a language model.
+
+    Raises:
+        TrainingError: there is no such module.
+    """
+    wanted = set(heads)
+    if wanted:
+        found = {name for name, _ in model.named_parameters() if wanted & set(name.split("."))}
+    else:
+        output = inner(model).get_output_embeddings()
+        mine = {id(parameter) for parameter in output.parameters()} if output is not None else set()
+        found = {name for name, parameter in model.named_parameters() if id(parameter) in mine}
+    if not found:
+        raise TrainingError(f"{type(model).__name__} has no head" + (f" called {' or '.join(heads)}" if heads else "") + " to train")
+    return found
+
+
+def tied(model: Any) -> bool:
+    """Whether the output layer and the token embeddings are one tensor."""
+    body = inner(model)
+    output = body.get_output_embeddings()
+    return output is not None and output.weight is body.get_input_embeddings().weight
+
+
+def causal(model: Any) -> bool:
+    """Whether a position sees only those before it, by what the attention modules say of themselves."""
+    return any(getattr(module, "is_causal", False) is True for module in model.modules())
+
+
+def inner(model: Any) -> Any:
+    """The model of transformers inside of a PEFT model."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
