@@ -184,6 +184,7 @@ def recipe_page() -> str:
         _section("refine.gate.guardrails", Guardrail),
         _section("refine.gate.critics", GateCritic),
         _section("device", Device),
+        *_strategies(),
         "## Options of the built-in parts\n\n`agentft plugins show NAME` lists the parts of a plugin.\n",
         *(_part(catalog, entry) for kind in ("source", "transform", "trainer", "evaluator") for entry in catalog.entries(kind)),
     ]
@@ -205,6 +206,17 @@ def persona_page() -> str:
         TEMPLATE,
     ]
     return "\n".join(parts)
+
+
+def _strategies() -> list[str]:
+    """What a trainer's `strategy` takes, one section each."""
+    from agentft.train.strategies import Strategy
+
+    inner = {
+        name: next(part for part in typing.get_args(field.annotation) if fields_of(part) or part is not type(None))
+        for name, field in fields_of(Strategy).items()
+    }
+    return [_section(f"train.strategy.{name}", model) for name, model in inner.items() if fields_of(model)]
 
 
 def _rules() -> str:

@@ -17,12 +17,10 @@ _TASKS = {
 @hookimpl
 def agentft_trainers() -> list[TrainerSpec]:
     return [
-        TrainerSpec(
-            "sft", "Supervised fine-tuning on conversations, full or LoRA", "agentft.train.sft:train", "agentft.train.sft:SFTConfig"
-        ),
+        TrainerSpec("sft", "Supervised fine-tuning on conversations", "agentft.train.sft:train", "agentft.train.sft:SFTConfig"),
         TrainerSpec(
             "dpo",
-            "Preference pairs, all of TRL's DPO losses, full or LoRA",
+            "Preference pairs, all of TRL's DPO losses",
             "agentft.train.dpo:train",
             "agentft.train.dpo:DPOConfig",
             consumes="preference",

@@ -123,6 +123,11 @@ def arguments_for(
     library = trl if hasattr(trl, name) else transformers
     kind = getattr(library, name)
     world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world > 1 and config.strategy.virtual and name in ("DPOConfig", "KTOConfig"):
+        raise TrainingError(
+            f"strategy: {config.strategy.name} with preferences runs in one process only: TRL's own losses do not know of virtual tokens; "
+            "start it without torchrun, or use lora"
+        )
     micro = config.micro_batch or micro or max(n for n in range(1, profile.micro_batch + 1) if config.batch_size % n == 0)
     accumulation = max(1, config.batch_size // (micro * world))
     epoch_steps = math.ceil(math.ceil(count / (micro * world)) / accumulation)

@@ -11,7 +11,8 @@ def preference_words(metrics: Mapping[str, float]) -> list[str]:
         return []
     found = [
         f"At the end the model prefers the chosen answer in {metrics['accuracy']:.0%} of the pairs, "
-        f"by {metrics['margin']:.2f} (beta times the gained log-odds); at the start both figures are 0 by construction."
+        f"by {metrics['margin']:.2f} (beta times the gained log-odds); "
+        "at the start both figures are 0 by construction, except with fresh virtual tokens."
     ]
     drift = metrics["drift_chosen"]
     if drift < -20:

