@@ -59,7 +59,9 @@ class JsonlConfig(TableOptions):
     @property
     def produces(self) -> str:
         """As the columns say; without any, as ``records`` says."""
-        return self.columns.produces if self.columns else {"conversations": "example", "labelled": "labelled", "texts": "text"}[self.records]
+        return (
+            self.columns.produces if self.columns else {"conversations": "example", "labelled": "labelled", "texts": "text"}[self.records]
+        )
 
 
 class CsvConfig(TableOptions):

@@ -27,7 +27,7 @@ CANDIDATES = 20  # best starts and best ends that are combined
 BATCH_TOKENS = 8192
 
 
-def load_head(path: str, task: Task, profile: Profile, dtype: str, pad_token_id: int, reference: str = "") -> Any:
+def load_head(path: str, task: Task, profile: Profile, dtype: str, pad_token_id: int, reference: str = "", **further: Any) -> Any:
     """The model at ``path`` with a head for ``task``; the head is drawn where the folder has none of this shape.
 
     Raises:
@@ -40,13 +40,16 @@ def load_head(path: str, task: Task, profile: Profile, dtype: str, pad_token_id:
         import transformers
 
         names = {index: label for index, label in enumerate(task.labels)} or {index: str(index) for index in range(task.outputs)}
-        further = {} if task.name == "span" else {"id2label": names, "label2id": {label: index for index, label in names.items()}}
+        shape: dict[str, Any] = (
+            {} if task.name == "span" else {"id2label": names, "label2id": {label: index for index, label in names.items()}}
+        )
         if task.name in ("classify", "regress"):
             kinds = {"regress": "regression", "classify": "multi_label_classification" if task.multi else "single_label_classification"}
-            further["problem_type"] = kinds[task.name]
+            shape["problem_type"] = kinds[task.name]
         try:
             model: Any = getattr(transformers, _CLASSES[task.name]).from_pretrained(
                 path,
+                **shape,
                 **further,
                 dtype=getattr(torch, dtype),
                 attn_implementation=profile.attention,
@@ -103,13 +106,14 @@ def outputs(model: Any, task: Task, input_ids: Any, attention_mask: Any, types: 
         hidden = getattr(inner, inner.base_model_prefix)(**known, use_cache=False).last_hidden_state
         return inner.score(hidden[torch.arange(len(input_ids), device=input_ids.device), attention_mask.sum(1) - 1])
     found = model(**known)
-    return found.logits if task.name == "tag" else torch.stack((found.start_logits, found.end_logits), -1)
+    values = found.logits if task.name == "tag" else torch.stack((found.start_logits, found.end_logits), -1)
+    return values[:, -input_ids.shape[1] :]  # virtual tokens of prompt tuning stand in front
 
 
 def _plain(model: Any) -> Any:
     """The model inside of what PEFT or accelerate put around it; adapters are in its layers."""
     model = getattr(model, "module", model)
-    return model.base_model.model if hasattr(model, "peft_config") else model
+    return model.get_base_model() if hasattr(model, "peft_config") else model
 
 
 @functools.cache

@@ -12,10 +12,12 @@ from agentft.contracts import LossContext, TrainJob, TrainResult
 from agentft.errors import TrainingError
 from agentft.recipe_parts import PartUse
 from agentft.train.checkpoints import finished
-from agentft.train.options import OURS, LoopOptions, Strategy, check_extra
+from agentft.train.options import OURS, LoopOptions, check_extra
+from agentft.train.strategies import Strategy
 
 if TYPE_CHECKING:
     from agentft.engine.profile import Profile
+    from agentft.render.task import Task
     from agentft.train.rows import Rows
 
 MICRO_TOKENS = 4096  # tokens of a forward and backward pass, with padding, where micro_batch is left out
@@ -28,7 +30,9 @@ class HeadOptions(LoopOptions):
         default_factory=lambda: Strategy.model_validate("full"), description="Which parameters move; the head always does."
     )
     batch_size: int = Field(32, ge=1, description="Rows per optimiser step, over all devices.")
-    learning_rate: float | None = Field(None, gt=0, description="Peak rate. Default: 5e-5 with full, 1e-3 with lora and frozen bodies.")
+    learning_rate: float | None = Field(
+        None, gt=0, description="Peak rate. Default: 5e-5 where the body moves, 1e-3 with lora and `freeze: head-only`."
+    )
     max_length: int | None = Field(None, ge=8, description="Tokens of a row; default: data.max_length, or what the model can read.")
     loss: PartUse | None = Field(None, description="A loss: its name, or a mapping with `use`; default: that of the task.")
 
@@ -39,7 +43,8 @@ class HeadOptions(LoopOptions):
 
     @property
     def rate(self) -> float:
-        return self.learning_rate or (5e-5 if self.strategy.full is not None else 1e-3)
+        freeze = self.strategy.freeze
+        return self.learning_rate or (1e-3 if freeze and freeze.only else self.strategy.rate(5e-5, 1e-3))
 
 
 Weights = Literal["balanced"] | dict[str, float]
@@ -135,34 +140,32 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
     return result
 
 
-def head_on(job: TrainJob, profile: Profile, task: Any) -> Any:
+_TYPES = {"classify": "SEQ_CLS", "regress": "SEQ_CLS", "tag": "TOKEN_CLS", "span": "QUESTION_ANS"}
+
+
+def head_on(job: TrainJob, profile: Profile, task: Task) -> Any:
     """The base model with a head for ``task``, and the strategy applied to its body."""
     from agentft.engine.heads import head_modules, load_head
+    from agentft.train.setup import frozen_dtype, quantisation, with_strategy
 
     strategy = job.config.strategy
-    # A frozen body needs no float32 copy; what is trained in full does.
-    dtype = profile.train_dtype if strategy.lora else "float32"
-    model = load_head(job.model.path, task, profile, dtype, job.pad_token_id, job.model.reference)
-    if strategy.lora is None:
+    if strategy.virtual and task.causal:
+        raise TrainingError(f"strategy: {strategy.name} with a head needs an encoder; on a chat model use lora")
+    dtype, further = frozen_dtype(strategy, profile), quantisation(strategy, profile)
+    model = load_head(job.model.path, task, profile, dtype, job.pad_token_id, job.model.reference, **further)
+    model, config = with_strategy(model, strategy, task_type=_TYPES[task.name], heads=head_modules(model), job_seed=job.seed)
+    if config is None:
         return model
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
-    lora = strategy.lora
-    modules = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
-    return get_peft_model(
-        model,
-        LoraConfig(
-            r=lora.r,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=modules,
-            bias="none",
-            modules_to_save=head_modules(model),
-        ),
-    )
+    model = get_peft_model(model, config)
+    for parameter in model.parameters():
+        if parameter.requires_grad:  # a head that is a copy has the dtype of the frozen body
+            parameter.data = parameter.data.float()
+    return model
 
 
-def default_loss(task: Any) -> Any:
+def default_loss(task: Task) -> Any:
     """Squared error for numbers, cross-entropy for everything else, as ``(logits, targets, ctx) -> losses``."""
     from agentft.train import losses
 

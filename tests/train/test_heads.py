@@ -108,6 +108,32 @@ def test_lora_moves_adapter_and_head_only(encoder, cpu, tmp_path):
     assert abs(sum(found[0].scores.values()) - 1) < 1e-6
 
 
+STRATEGIES = [
+    {"lora": {"r": 2, "dora": True, "rank_pattern": {"value": 4}}},
+    {"freeze": "head-only"},
+    {"freeze": {"layers": 1}},
+    {"prompt-tuning": {"tokens": 4}},
+]
+
+
+@pytest.mark.parametrize("kind", ["classify", "tag", "span"])
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda one: next(iter(one)) + str(len(str(one))))
+def test_every_strategy_moves_what_it_names_and_the_head(kind, strategy, encoder, cpu, tmp_path):
+    import torch
+
+    result = train(job_for(kind, encoder, tmp_path, strategy=strategy, epochs=1))
+    assert 0 < result.trainable < result.total
+    found = HeadModel.load(encoder, result.adapter or result.model, cpu)
+    if result.model:
+        torch.manual_seed(3)
+        before = dict(load_head(encoder.path, found.task, cpu, "float32", 0).named_parameters())
+        body = {n: torch.equal(value, before[n].detach()) for n, value in weights(result.model).items() if "encoder.layer" in n}
+        assert {n for n, same in body.items() if not same} == {
+            n for n in body if "layer.1." in n and "only" not in str(strategy) and strategy != {"freeze": "head-only"}
+        }
+    assert not any(one.error for one in found.predict(KINDS[kind][1]))
+
+
 def test_it_learns_what_can_be_learned(encoder, cpu, tmp_path):
     for kind, right in (("classify", 16), ("tag", 16), ("span", 14)):
         result = train(job_for(kind, encoder, tmp_path / kind, epochs=12))

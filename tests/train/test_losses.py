@@ -70,7 +70,9 @@ def test_class_weights_are_those_of_scikit_learn():
     from sklearn.utils.class_weight import compute_class_weight
 
     rows = ["a"] * 6 + ["b"] * 3 + ["c"]
-    assert class_weights("balanced", CLASSES) == pytest.approx(list(compute_class_weight("balanced", classes=np.array(["a", "b", "c"]), y=rows)))
+    assert class_weights("balanced", CLASSES) == pytest.approx(
+        list(compute_class_weight("balanced", classes=np.array(["a", "b", "c"]), y=rows))
+    )
     assert class_weights({"c": 5.0}, CLASSES) == [1.0, 1.0, 5.0]
     with pytest.raises(TrainingError, match="'C', which is no class"):
         class_weights({"C": 5.0}, CLASSES)
