@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentft.components import ModelRef
 from agentft.contracts import GenerationSettings
+from agentft.engine.choices import choices_of, trie
 from agentft.engine.profile import Profile, detect
 from agentft.engine.virtual import virtual_tokens
 from agentft.errors import DataError
@@ -77,19 +79,51 @@ class LoadedAgent:
         Raises:
             DataError: an example cannot be rendered, or is longer than the model's context.
         """
+        rows: list[tuple[int, list[int], list[int]]] = []
+        for index, example in enumerate(examples):
+            for encoded in self.renderer.training(example):
+                self._fits(encoded.id, encoded.input_ids)
+                rows.append((index, encoded.input_ids, encoded.labels))
+        rows.sort(key=lambda row: len(row[1]))
+        return self._sums(rows, len(examples))
+
+    def choice_scores(self, prompts: Sequence[Example]) -> list[dict[str, float]]:
+        """Per prompt with ``meta.choices``: choice -> its probability among the choices.
+
+        That is the product of the probabilities of all its tokens, the stop token included, divided by the sum over the
+        choices. The likeliest choice is not always the answer that is generated, which is the likeliest token by token. What
+        the choices of one prompt have in common, the prompt above all, runs through the model once.
+
+        Raises:
+            DataError: a prompt without choices, with a choice twice, or longer than the model's context.
+        """
+        found = []
+        for prompt in prompts:
+            choices = choices_of(prompt)
+            if not choices:
+                raise DataError(f"{prompt.id}: a prompt needs meta.choices to be scored")
+            start = self.renderer.prompt(prompt).input_ids
+            answers = self.renderer.answers(prompt, choices)
+            trie(dict(zip(choices, answers, strict=True)))  # each is told from the others
+            rows = [(index, [*start, *ids], [-100] * len(start) + ids) for index, ids in enumerate(answers)]
+            for _, ids, _ in rows:
+                self._fits(prompt.id, ids)
+            logs = [value for value, _ in self._sums(sorted(rows, key=lambda row: len(row[1])), len(rows))]
+            weights = [math.exp(value - max(logs)) for value in logs]
+            found.append({choice: weight / sum(weights) for choice, weight in zip(choices, weights, strict=True)})
+        return found
+
+    def _fits(self, name: str, ids: Sequence[int]) -> None:
+        if self.context and len(ids) > self.context:
+            raise DataError(f"{name}: {len(ids)} tokens exceed the model's context of {self.context}")
+
+    def _sums(self, rows: Sequence[tuple[int, list[int], list[int]]], count: int) -> list[tuple[float, int]]:
+        """Log-probabilities of the labels of ``(owner, ids, labels)``, summed and counted per owner."""
         import torch
 
         from agentft.engine.score import pad, token_losses
 
-        rows: list[tuple[int, list[int], list[int]]] = []
-        context = self.context
-        for index, example in enumerate(examples):
-            for encoded in self.renderer.training(example):
-                if context and len(encoded.input_ids) > context:
-                    raise DataError(f"{encoded.id}: {len(encoded.input_ids)} tokens exceed the model's context of {context}")
-                rows.append((index, encoded.input_ids, encoded.labels))
-        rows.sort(key=lambda row: len(row[1]))
-        sums, counts = [0.0] * len(examples), [0] * len(examples)
+        sums, counts = [0.0] * count, [0] * count
         for start in range(0, len(rows), self.profile.score_batch):
             batch = rows[start : start + self.profile.score_batch]
             tensors = (

@@ -52,6 +52,7 @@ def decode(
     pad: int,
     new_tokens: int,
     choose: Callable[[Any, Sequence[int]], Any],
+    forced: Callable[[int], Sequence[int]] | None = None,
 ) -> list[list[int]]:
     """New token ids of each row, its stop token included.
 
@@ -59,6 +60,7 @@ def decode(
         shared: what :func:`shared_keys` gave for the tokens in front of every row; empty for none.
         rows: the remaining tokens of each row, at least one.
         choose: logits ``[rows, vocabulary]`` and the numbers of the rows -> token ids ``[rows]``.
+        forced: number of a row -> all tokens up to its end where these are certain, else nothing; they cost no forward pass.
     """
     import torch
 
@@ -91,6 +93,10 @@ def decode(
                 if not ended[place]:
                     produced[alive[place]].append(token)
                     ended[place] = token in stops
+                    rest = forced(alive[place]) if forced and not ended[place] else ()
+                    if rest:
+                        produced[alive[place]].extend(rest)
+                        ended[place] = True
             if all(ended) or step + 1 == new_tokens:
                 break
             if sum(ended) > LEAVE * len(alive):

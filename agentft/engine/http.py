@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 from agentft.contracts import GenerationSettings
+from agentft.engine.choices import CHOICES, closest
 from agentft.errors import MissingDependency, UserError
 from agentft.records import Example, Response
 
@@ -132,7 +133,10 @@ class HttpBackend:
             return f"{self.url} answers what is no chat completion ({type(error).__name__}): {_short(reply.text)}", None
         usage = reply.json().get("usage") or {}
         finish = "length" if choice.get("finish_reason") == "length" else "stop"
-        return "", Response(prompt.id, text.strip(), finish, int(usage.get("completion_tokens") or 0))
+        # The server is not told of the choices; an answer that is one of them but for upper and lower case is taken as that one.
+        return "", Response(
+            prompt.id, closest(text.strip(), prompt.meta.get(CHOICES) or ()), finish, int(usage.get("completion_tokens") or 0)
+        )
 
     def _body(self, prompt: Example, settings: GenerationSettings) -> dict[str, Any]:
         messages = [{"role": message.role, "content": message.content} for message in prompt.messages]

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any, Literal
@@ -119,6 +119,7 @@ class Renderer:
         self.mode: Literal["joint", "per-turn"] = "joint" if self.template.keeps_history else "per-turn"
         self.system_mode: Literal["system", "folded-into-user"] = "system" if self.template.system_role else "folded-into-user"
         self.stop_token_ids = self._stop_token_ids()
+        self._answers: dict[tuple[str, ...], list[list[int]]] = {}
         anchors = (self.template.header, *(self.template.added.get(index, "") for index in self.stop_token_ids))
         try:
             self._pieces = PieceTokenizer(tokenizer, anchors, self._shared_prefix())
@@ -159,6 +160,29 @@ class Renderer:
                 results.append(error)
         rows = iter(self._encode([layout for result in results if isinstance(result, list) for layout in result]))
         return [[next(rows) for _ in result] if isinstance(result, list) else result for result in results]
+
+    def answers(self, example: Example, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each of ``texts`` as the answer to ``example``, stop token included: what training would supervise.
+
+        What an answer's tokens are depends on the last characters of the prompt at most, so they are kept for the next prompt.
+        The first text is rendered anew each time, and all are if it has other tokens.
+
+        Raises:
+            DataError: the template refuses the conversation or loses part of it.
+        """
+        history = tuple(replace(message, train=False) for message in example.messages)
+
+        def rendered(some: Sequence[str]) -> list[list[int]]:
+            layouts = [
+                layout for text in some for layout in self._layouts(replace(example, messages=(*history, Message("assistant", text))))
+            ]
+            return [[label for label in row.labels if label != MASKED] for row in self._encode(layouts)]
+
+        first = rendered(texts[:1])
+        known = self._answers.get(tuple(texts))
+        if known is None or known[:1] != first:
+            known = self._answers[tuple(texts)] = first + rendered(texts[1:])
+        return known
 
     def answer(self, ids: Sequence[int]) -> str:
         """The message in generated ids: up to the first stop token, without scaffold, thoughts and special tokens."""

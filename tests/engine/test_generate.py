@@ -193,11 +193,11 @@ def test_prompt_that_cannot_be_rendered_or_is_too_long_fails_alone(backend):
 def test_batch_that_fails_is_tried_row_by_row(backend, monkeypatch):
     real, calls = TransformersBackend._run, []
 
-    def fragile(self, ids, rows, settings):
+    def fragile(self, ids, rows, settings, roots=()):
         calls.append(list(ids))
         if "p3" in ids:
             raise RuntimeError("no memory left")
-        return real(self, ids, rows, settings)
+        return real(self, ids, rows, settings, roots)
 
     whole = backend.generate(PROMPTS, SETTINGS)
     monkeypatch.setattr(TransformersBackend, "_run", fragile)
