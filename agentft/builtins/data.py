@@ -82,14 +82,24 @@ def agentft_transforms() -> list[TransformSpec]:
         ("balance", "Repeat rows of small classes, or leave out rows of large ones", "balance:balance", "BalanceConfig"),
     )
     return [
+        *(
+            TransformSpec(
+                name,
+                summary,
+                f"{_DATA}.{target}",
+                f"{_DATA}.{target.split(':')[0]}:{config}",
+                consumes="any",
+                produces="any",
+                everywhere=name in ("normalize", "pii"),
+            )
+            for name, summary, target, config in parts
+        ),
         TransformSpec(
-            name,
-            summary,
-            f"{_DATA}.{target}",
-            f"{_DATA}.{target.split(':')[0]}:{config}",
-            consumes="any",
-            produces="any",
-            everywhere=name in ("normalize", "pii"),
-        )
-        for name, summary, target, config in parts
+            "instruct",
+            "Labelled rows as instructions and answers, for a chat model",
+            f"{_DATA}.instruct:instruct",
+            f"{_DATA}.instruct:InstructConfig",
+            consumes="labelled",
+            everywhere=True,
+        ),
     ]
