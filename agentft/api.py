@@ -93,7 +93,7 @@ def load_agent(
     Raises:
         UserError: no such run, nothing trained yet, or the chat template is not the one that was trained with.
     """
-    from agentft.arms import adapter, trained_model
+    from agentft.arms import adapter, examples, trained_model
     from agentft.engine.agent import LoadedAgent
     from agentft.engine.profile import detect
     from agentft.host import Host
@@ -106,7 +106,8 @@ def load_agent(
     if model.digest != manifest["model"]["digest"]:
         raise UserError(f"the model '{model.reference}' is not the one that run {manifest['id']} was made with; run the recipe again")
     profile = detect(device or manifest["recipe"].get("device"))
-    loaded = LoadedAgent.load(trained_model(model, trained), adapter(trained), manifest["system_prompt"], profile)
+    weights, shown = trained_model(model, trained), examples(trained)
+    loaded = LoadedAgent.load(weights, adapter(trained), manifest["system_prompt"], profile, examples=shown)
     expected = stages["rows"]["summary"]["template"] if "rows" in stages else loaded.renderer.digest
     if loaded.renderer.digest != expected:
         raise UserError(f"run {manifest['id']} was trained with another chat template; run the recipe again")

@@ -29,6 +29,12 @@ def adapter(trained: StageResult | None) -> Path | None:
     return trained.path / name if trained and name else None
 
 
+def examples(trained: StageResult | None) -> Path | None:
+    """The folder with conversations to show that a training stage left behind, if it did."""
+    name = trained.summary.get("examples") if trained else None
+    return trained.path / name if trained and name else None
+
+
 def trained_model(base: ModelRef, trained: StageResult | None) -> ModelRef:
     """The full model that a training stage left behind, else the base model."""
     name = trained.summary.get("model") if trained else None
@@ -52,7 +58,8 @@ class Arm:
         from agentft.engine.profile import detect
 
         model = trained_model(self.session.model, self.trained)
-        return LoadedAgent.load(model, adapter(self.trained), self.session.system_prompt, detect(self.session.recipe.device))
+        device = detect(self.session.recipe.device)
+        return LoadedAgent.load(model, adapter(self.trained), self.session.system_prompt, device, examples=examples(self.trained))
 
     @cached_property
     def backend(self) -> Backend:
@@ -123,6 +130,8 @@ def answer(arm: Arm, data: Path, out: Path, progress: Progress) -> Outcome:
     failed = [response for response in responses if response.finish == "error"]
     summary: dict[str, Any] = {"answers": len(responses), "failed": len(failed), "errors": sorted({r.error for r in failed})[:5]}
     summary["profile"] = arm.agent.profile.to_dict()
+    if arm.agent.shots is not None:
+        summary["shots"] = dict(arm.agent.shots.account)
     return Outcome(summary, retry=bool(failed))
 
 

@@ -223,9 +223,24 @@ class _Check:
             elif path[0] == "train" and given and consumes not in given and not (consumes == "text" and "labelled" in given):
                 message = f"'{entry.name}' takes {consumes} records, but gets {' and '.join(given)} records"
                 self.report((*path, "use"), message, _SOURCES_OF.get(consumes, ""))
+        self.shown_examples()
         if self.recipe.train and not self.recipe.data.sources:
             self.report(("train",), "there is nothing to train on", "name a source under data.sources")
         self.refinement()
+
+    def shown_examples(self) -> None:
+        """Examples that are shown before a prompt: what is trained after them would not have been trained with them."""
+        for path, entry in self.entries.items():
+            if getattr(entry.spec, "produces", "") != "examples":
+                continue
+            if path[0] == "refine":
+                self.report((*path, "use"), f"'{entry.name}' trains nothing, so a round cannot be trained with it", "use: dpo")
+            elif path[0] == "train" and int(path[1]) + 1 < len(self.recipe.train):
+                self.report((*path, "use"), f"'{entry.name}' has to be the last stage of train", "move it to the end")
+            elif path[0] == "train" and self.recipe.refine is not None:
+                self.report(
+                    (*path, "use"), f"'{entry.name}' trains nothing that rounds could go on from", "leave out refine, or train first"
+                )
 
     def refinement(self) -> None:
         """What a round needs: critics and trainers of the right kind, and prompts for its gate."""

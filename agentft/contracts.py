@@ -122,6 +122,8 @@ class TrainJob:
         pad_token_id: id to pad with.
         loss: the loss that the options name, ``(logits, targets, ctx) -> losses``; None: the trainer's own.
         progress: called as ``progress(step, total, {"loss": ..., "tokens_per_second": ...})``.
+        examples: JSON-lines file -> :class:`~agentft.records.Example`; the training conversations as they are, for trainers that produce
+            ``examples``.
     """
 
     model: ModelRef
@@ -136,6 +138,7 @@ class TrainJob:
     device: Mapping[str, Any] = field(default_factory=dict)
     loss: Callable[[Any, Any, LossContext], Any] | None = None
     progress: Callable[[int, int, Mapping[str, float]], None] | None = None
+    examples: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,7 @@ class TrainResult:
         metrics: final numbers (``train_loss``, ``eval_loss``, ``steps``, ``tokens``, ``seconds`` ...).
         trainable: number of parameters that moved; ``total``: number of parameters.
         notes: sentences about what moved that numbers do not say.
+        examples: folder with conversations that are shown before each prompt (see :mod:`agentft.engine.shots`), or None.
     """
 
     adapter: Path | None
@@ -156,6 +160,7 @@ class TrainResult:
     trainable: int
     total: int
     notes: tuple[str, ...] = ()
+    examples: Path | None = None
 
 
 @dataclass(frozen=True)

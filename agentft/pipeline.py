@@ -292,6 +292,9 @@ class Pipeline:
             inputs["validation"] = rows.file("validation.jsonl")
         if before is not None:
             inputs["before"] = before
+        shows = produces(part) == "examples"
+        if shows:
+            inputs["examples"] = self.data.file("train.jsonl")
         loss = self._loss(part)
 
         def build(out: Path) -> Outcome:
@@ -311,11 +314,12 @@ class Pipeline:
                     adapter=arms.adapter(before),
                     device=self.recipe.device,
                     progress=self.progress.step,
+                    examples=self.data.path / "train.jsonl" if shows else None,
                 ),
             )
 
         parts = {
-            "code": code_digest("train", "engine/profile.py"),
+            "code": code_digest("train", "engine/profile.py", *(["engine/shots.py", "engine/retrieval.py"] if shows else [])),
             "trainer": part.identity(),
             "loss": loss and loss[0].identity(),
             "seed": self.recipe.seed,
@@ -340,6 +344,7 @@ class Pipeline:
             {
                 "adapter": result.adapter.name if result.adapter else None,
                 "model": result.model.name if result.model else None,
+                "examples": result.examples.name if result.examples else None,
                 "trainer": part.name,
                 "trainable": result.trainable,
                 "total": result.total,

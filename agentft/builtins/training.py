@@ -52,6 +52,13 @@ def agentft_trainers() -> list[TrainerSpec]:
             )
             for name, summary in _TASKS.items()
         ),
+        TrainerSpec(
+            "few-shot",
+            "No training: similar training conversations stand in front of each prompt",
+            "agentft.train.fewshot:train",
+            "agentft.train.fewshot:FewShotConfig",
+            produces="examples",
+        ),
     ]
 
 

@@ -17,6 +17,7 @@ from agentft.errors import DataError
 from agentft.records import Example, Message, Response
 
 if TYPE_CHECKING:
+    from agentft.engine.shots import Shots
     from agentft.render.conversation import Renderer
 
 
@@ -29,12 +30,14 @@ class LoadedAgent:
         tokenizer: has a padding token.
         renderer: puts the persona in front of every conversation.
         profile: how it runs.
+        shots: conversations that stand in front of every prompt, if any do.
     """
 
     model: Any
     tokenizer: Any
     renderer: Renderer
     profile: Profile
+    shots: Shots | None = None
 
     @classmethod
     def load(
@@ -46,8 +49,12 @@ class LoadedAgent:
         *,
         chat_template: str | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
+        examples: Path | None = None,
     ) -> LoadedAgent:
-        """Load a model, put an adapter on it if there is one, and give it the system prompt ``system``."""
+        """Load a model, put an adapter on it if there is one, and give it the system prompt ``system``.
+
+        ``examples``: a folder with conversations to show before each prompt, see :mod:`agentft.engine.shots`.
+        """
         from agentft.engine.models import load_model, load_tokenizer
         from agentft.render.conversation import Renderer
 
@@ -57,7 +64,12 @@ class LoadedAgent:
         if adapter is not None and profile.decode_dtype == "float32" and not virtual_tokens(model):
             # W + BA in float32 gives the same answers without two more products per layer; in 16 bits it would round.
             model = model.merge_and_unload()
-        return cls(model, tokenizer, Renderer(tokenizer, system, chat_template, template_kwargs), profile)
+        shots = None
+        if examples is not None:
+            from agentft.engine.shots import Shots
+
+            shots = Shots(examples)
+        return cls(model, tokenizer, Renderer(tokenizer, system, chat_template, template_kwargs), profile, shots)
 
     def __post_init__(self) -> None:
         from transformers import GenerationConfig
@@ -81,7 +93,7 @@ class LoadedAgent:
         """
         rows: list[tuple[int, list[int], list[int]]] = []
         for index, example in enumerate(examples):
-            for encoded in self.renderer.training(example):
+            for encoded in self.renderer.training(self.shown(example, 0)):
                 self._fits(encoded.id, encoded.input_ids)
                 rows.append((index, encoded.input_ids, encoded.labels))
         rows.sort(key=lambda row: len(row[1]))
@@ -102,8 +114,8 @@ class LoadedAgent:
             choices = choices_of(prompt)
             if not choices:
                 raise DataError(f"{prompt.id}: a prompt needs meta.choices to be scored")
-            start = self.renderer.prompt(prompt).input_ids
             answers = self.renderer.answers(prompt, choices)
+            start = self.renderer.prompt(self.shown(prompt, max(map(len, answers)))).input_ids
             trie(dict(zip(choices, answers, strict=True)))  # each is told from the others
             rows = [(index, [*start, *ids], [-100] * len(start) + ids) for index, ids in enumerate(answers)]
             for _, ids, _ in rows:
@@ -112,6 +124,21 @@ class LoadedAgent:
             weights = [math.exp(value - max(logs)) for value in logs]
             found.append({choice: weight / sum(weights) for choice, weight in zip(choices, weights, strict=True)})
         return found
+
+    def shown(self, example: Example, new_tokens: int) -> Example:
+        """``example`` as the agent reads it: behind its few-shot examples, as many as leave room for ``new_tokens``."""
+        if self.shots is None:
+            return example
+        limit = self.context
+
+        def fits(conversation: Example) -> bool:
+            if not limit:
+                return True
+            answered = conversation.messages[-1].role == "assistant"
+            rows = self.renderer.training(conversation) if answered else [self.renderer.prompt(conversation)]
+            return all(len(row.input_ids) + new_tokens <= limit for row in rows)
+
+        return self.shots.before(example, fits)
 
     def _fits(self, name: str, ids: Sequence[int]) -> None:
         if self.context and len(ids) > self.context:

@@ -94,9 +94,9 @@ class TransformersBackend:
         return self._trie_of[1]
 
     def _encode(self, prompt: Example, settings: GenerationSettings, root: Node | None) -> list[int]:
-        tokens = self.agent.renderer.prompt(prompt).input_ids
-        context = self.agent.context
         new = settings.max_new_tokens if root is None else root.longest
+        tokens = self.agent.renderer.prompt(self.agent.shown(prompt, new)).input_ids
+        context = self.agent.context
         if context and len(tokens) + new > context:
             raise DataError(f"the prompt has {len(tokens)} tokens, and with {new} new ones it exceeds the model's context of {context}")
         return tokens

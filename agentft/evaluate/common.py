@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.util import find_spec
 from typing import Any
 
 from agentft.contracts import EvalContext
-from agentft.errors import DataError, MissingDependency
+from agentft.engine.optional import available as available
+from agentft.engine.optional import need as need
+from agentft.errors import DataError
 from agentft.evaluate.statistics import Interval, mean_ci
 from agentft.records import Direction, Example, Sample, Score
 
@@ -132,14 +133,3 @@ def fact_groups(prompt: Example) -> list[list[str]]:
 def with_reference(samples: Sequence[Sample]) -> list[Sample]:
     """The samples whose prompt has a demonstrated answer that is not empty."""
     return [sample for sample in samples if sample.reference and sample.reference.strip()]
-
-
-def available(module: str) -> bool:
-    """Whether an optional package can be imported, without importing it."""
-    return find_spec(module) is not None
-
-
-def need(module: str, extra: str) -> None:
-    """Raise :class:`MissingDependency` with the command to type unless ``module`` can be imported."""
-    if not available(module):
-        raise MissingDependency(f"this metric needs the package '{module}': pip install 'agentft[{extra}]'")

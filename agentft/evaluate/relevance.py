@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentft.contracts import EvalContext, Generate
-from agentft.evaluate import embedding
+from agentft.engine import embedding
 from agentft.evaluate.common import NAN, fact_groups, failed, sample_score
 from agentft.records import Sample, Score
 from agentft.rules import fact_share

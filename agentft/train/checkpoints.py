@@ -55,7 +55,7 @@ def claim(job: TrainJob) -> TrainResult | None:
         data = json.loads((job.out / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    folders = {key: job.out / data[key] if data[key] else None for key in ("adapter", "model")}
+    folders = {key: job.out / data[key] if data.get(key) else None for key in ("adapter", "model", "examples")}
     data["notes"] = tuple(data.get("notes", ()))
     return TrainResult(**{**data, **folders}) if all(path is None or path.is_dir() for path in folders.values()) else None
 
@@ -73,7 +73,7 @@ def remember(job: TrainJob, result: TrainResult) -> None:
 
 
 def _folders(result: TrainResult) -> dict[str, Path | None]:
-    return {"adapter": result.adapter, "model": result.model}
+    return {"adapter": result.adapter, "model": result.model, "examples": result.examples}
 
 
 def _identity(job: TrainJob) -> str:

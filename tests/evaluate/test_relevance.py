@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from agentft.engine import embedding
 from agentft.errors import DataError, MissingDependency
-from agentft.evaluate import embedding
 from agentft.evaluate.relevance import relevance
 from agentft.evaluate.semantic import similarity
 

@@ -177,7 +177,7 @@ def test_style_and_facts_separates_demonstrations_from_their_sources(demonstrati
 
 
 def test_source_similarity(monkeypatch):
-    from agentft.evaluate import embedding
+    from agentft.engine import embedding
 
     monkeypatch.setattr(embedding, "installed", lambda: True)
     monkeypatch.setattr("agentft_content_style.likeness.need", lambda *_: None)
