@@ -85,9 +85,12 @@ class TransformSpec(CodeSpec):
 
     ``consumes="any"`` with ``produces="any"``: every kind of record goes in and comes out. ``everywhere``: it also runs on rows that
     come divided already (``data.validation``, ``data.test``), because it is part of how a row looks and not of what is learned from.
+    ``asks``: it asks a model through ``ctx.open_model``, on training rows only; which model (its option ``model``) becomes part of the
+    stage's key.
     """
 
     everywhere: bool = False
+    asks: bool = False
 
     kind: ClassVar[str] = "transform"
 

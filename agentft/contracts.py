@@ -29,8 +29,10 @@ class DataContext:
         files: files that were read; their digests become part of the stage's key.
         held_out: for transforms: every row that will be evaluated on and comes from a source of its own (``data.prompts``,
             ``data.test``); called each time anew, so that it need not lie in memory.
-        open_model: model or server reference (see :class:`agentft.recipe.ModelUse`) -> a backend that plays the persona; None where
-            the data are only looked at.
+        open_model: model or server reference (see :class:`agentft.recipe_parts.ModelUse`; None: the recipe's own model) -> a backend that
+            plays the persona, or nobody with ``persona=False`` as a second argument; None where the data are only looked at.
+        template: name -> Jinja source in the persona's language; None where the data are only looked at.
+        progress: called as ``progress(done, total)`` by a step that takes long.
         notes: facts about the step for the report, as JSON data.
     """
 
@@ -42,7 +44,9 @@ class DataContext:
     changes: Counter[str] = field(default_factory=Counter)
     files: list[Path] = field(default_factory=list)
     held_out: Callable[[], Iterable[Example | Labelled]] = tuple
-    open_model: Callable[[Any], Backend] | None = None
+    open_model: Callable[..., Backend] | None = None
+    template: Callable[[str], str] | None = None
+    progress: Callable[[int, int], None] | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     def fresh(self) -> DataContext:
@@ -204,7 +208,7 @@ class CriticContext:
         base: folder of the recipe; relative paths start here.
         template: name (``critique``, ``refine``, ``judge_pair``) -> Jinja source, in the persona's language, or what the
             persona's plugin puts in its place.
-        open_model: a model or server reference (see :class:`agentft.recipe.ModelUse`) -> a backend without persona.
+        open_model: a model or server reference (see :class:`agentft.recipe_parts.ModelUse`) -> a backend without persona.
         system: the persona's system prompt.
         human: store of the annotation page, if there is one.
         reward: folder of the recipe's own reward model, if it trains one.

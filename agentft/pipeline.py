@@ -19,6 +19,7 @@ from agentft import arms
 from agentft.arms import Arm
 from agentft.contracts import DataContext, RowsJob, TrainJob
 from agentft.data.prepare import Step, prepare
+from agentft.data_models import DataModels
 from agentft.errors import DataError
 from agentft.events import Event, RoundGated, RunFailed, RunFinished, RunStarted, StageFinished, StageStarted
 from agentft.head_arms import HeadArm
@@ -132,6 +133,7 @@ class Pipeline:
         sources, prompts = self._parts("source", data.sources), self._parts("source", data.prompts)
         transforms = self._parts("transform", data.transforms)
         divided = {name: self._parts("source", getattr(data, name)) for name in ("validation", "test")}
+        models = DataModels(self.session)
 
         def build(out: Path) -> Outcome:
             account = prepare(
@@ -144,8 +146,16 @@ class Pipeline:
                 **{name: [self._step(part) for part in parts] for name, parts in divided.items()},
                 mix=data.mix,
                 leaks=data.leaks,
-                ctx=DataContext(persona=self.session.persona, base=self.recipe.base, seed=self.recipe.seed),
+                ctx=DataContext(
+                    persona=self.session.persona,
+                    base=self.recipe.base,
+                    seed=self.recipe.seed,
+                    open_model=models,
+                    template=models.template,
+                    progress=self.progress.step,
+                ),
             )
+            models.close()
             return Outcome(account.to_dict() | {"dropped": account.dropped[:200]}, account.files)
 
         parts = {
@@ -162,6 +172,8 @@ class Pipeline:
             "base": str(self.recipe.base.resolve()),
             "seed": self.recipe.seed,
         }
+        if asked := models.identity(transforms):
+            parts["asked"] = asked
         return self.stage("data", parts, {}, build)
 
     @cached_property

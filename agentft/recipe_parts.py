@@ -1,4 +1,4 @@
-"""How a recipe names a part: its name, and its options."""
+"""How a recipe names a part: its name, and its options; and how it names a model."""
 
 from __future__ import annotations
 
@@ -35,3 +35,20 @@ class PartUse(Model):
     def options(self) -> dict[str, Any]:
         """Everything but ``use`` and ``weight``; what the part's own config model checks."""
         return dict(self.__pydantic_extra__)
+
+
+class ModelUse(Model):
+    """A model that judges, revises or writes data: in this process, or behind an OpenAI-compatible server."""
+
+    expects: ClassVar[str] = "champion, or a mapping such as {model: NAME} or {url: ..., model: NAME}"
+
+    model: str = Field(min_length=1, description="bundled name, folder, hub id; with `url`: the server's name for it; or `champion`")
+    url: str | None = Field(default=None, description="of an OpenAI-compatible server, up to `/v1`")
+    key_env: str | None = Field(default=None, description="environment variable that holds the server's key")
+    timeout: float = Field(default=60.0, gt=0, description="seconds per request")
+    concurrency: int = Field(default=4, ge=1, description="requests at a time")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, data: Any) -> Any:
+        return {"model": data} if isinstance(data, str) else data

@@ -50,6 +50,7 @@ LAYERS = [
         "session",
         "arms",
         "head_arms",
+        "data_models",
         "pipeline",
         "lineage",
         "critic_check",

@@ -19,6 +19,7 @@ _FEEDBACK = {
     "critique": "How a judge holds an answer against the checklist",
     "refine": "How an answer is revised after feedback",
     "judge-pair": "How a judge compares two answers",
+    "synthesise": "How a model is asked for a new message of a user",
 }
 _LANGUAGES = (("", ", in English"), ("-zh", ", in Chinese"))
 

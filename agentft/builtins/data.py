@@ -102,4 +102,11 @@ def agentft_transforms() -> list[TransformSpec]:
             consumes="labelled",
             everywhere=True,
         ),
+        TransformSpec(
+            "synthesise",
+            "A model writes further conversations, held to the persona's rules (Self-Instruct)",
+            "agentft.data.synthesise:synthesise",
+            "agentft.data.synthesise:SynthesiseConfig",
+            asks=True,
+        ),
     ]

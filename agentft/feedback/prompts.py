@@ -4,34 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
-
-from pydantic import Field, model_validator
+from typing import TYPE_CHECKING, Any
 
 from agentft.components import ModelRef
 from agentft.contracts import Backend
 from agentft.errors import DataError, RecipeError
-from agentft.validation import Model
+from agentft.recipe_parts import ModelUse as ModelUse
 
 if TYPE_CHECKING:
     from agentft.catalog import Catalog
-
-
-class ModelUse(Model):
-    """A model that judges or revises: in this process, or behind an OpenAI-compatible server."""
-
-    expects: ClassVar[str] = "champion, or a mapping such as {model: NAME} or {url: ..., model: NAME}"
-
-    model: str = Field(min_length=1, description="bundled name, folder, hub id; with `url`: the server's name for it; or `champion`")
-    url: str | None = Field(default=None, description="of an OpenAI-compatible server, up to `/v1`")
-    key_env: str | None = Field(default=None, description="environment variable that holds the server's key")
-    timeout: float = Field(default=60.0, gt=0, description="seconds per request")
-    concurrency: int = Field(default=4, ge=1, description="requests at a time")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_name(cls, data: Any) -> Any:
-        return {"model": data} if isinstance(data, str) else data
 
 
 def template_source(catalog: Catalog, name: str, language: str, chosen: Mapping[str, str] | None = None) -> str:
@@ -64,8 +45,9 @@ def open_model(
     resolve: Callable[[str], ModelRef],
     device: Mapping[str, Any],
     champion: Callable[[], Backend] | None = None,
+    system: str = "",
 ) -> Backend:
-    """The backend behind a reference, without a persona.
+    """The backend behind a reference, with the system prompt ``system``; without a persona where it is empty.
 
     Raises:
         RecipeError: ``champion`` where there is none.
@@ -77,9 +59,9 @@ def open_model(
     if use.url is not None:
         from agentft.engine.http import HttpBackend
 
-        return HttpBackend(use.url, use.model, key_env=use.key_env, timeout=use.timeout, concurrency=use.concurrency)
+        return HttpBackend(use.url, use.model, system=system, key_env=use.key_env, timeout=use.timeout, concurrency=use.concurrency)
     from agentft.engine.agent import LoadedAgent
     from agentft.engine.generate import TransformersBackend
     from agentft.engine.profile import detect
 
-    return TransformersBackend(LoadedAgent.load(resolve(use.model), profile=detect(device)))
+    return TransformersBackend(LoadedAgent.load(resolve(use.model), system=system, profile=detect(device)))
