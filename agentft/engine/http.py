@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 from agentft.contracts import GenerationSettings
-from agentft.engine.choices import CHOICES, closest
-from agentft.errors import MissingDependency, UserError
+from agentft.engine.choices import choices_of, closest
+from agentft.errors import DataError, MissingDependency, UserError
 from agentft.records import Example, Response
 
 OnBatch = Callable[[Sequence[Response]], None]
@@ -94,6 +94,10 @@ class HttpBackend:
     def _ask(self, client: Any, prompt: Example, settings: GenerationSettings, lost: _Lost) -> Response:
         if lost.given_up:
             return Response(prompt.id, "", "error", 0, f"not sent: {lost.why}")
+        try:
+            choices_of(prompt)
+        except DataError as error:
+            return Response(prompt.id, "", "error", 0, str(error))
         reason = ""
         for attempt in range(self.retries + 1):
             if attempt:
@@ -134,9 +138,7 @@ class HttpBackend:
         usage = reply.json().get("usage") or {}
         finish = "length" if choice.get("finish_reason") == "length" else "stop"
         # The server is not told of the choices; an answer that is one of them but for upper and lower case is taken as that one.
-        return "", Response(
-            prompt.id, closest(text.strip(), prompt.meta.get(CHOICES) or ()), finish, int(usage.get("completion_tokens") or 0)
-        )
+        return "", Response(prompt.id, closest(text.strip(), choices_of(prompt)), finish, int(usage.get("completion_tokens") or 0))
 
     def _body(self, prompt: Example, settings: GenerationSettings) -> dict[str, Any]:
         messages = [{"role": message.role, "content": message.content} for message in prompt.messages]

@@ -100,3 +100,16 @@ def test_mistakes_are_named(monkeypatch):
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     with pytest.raises(UserError, match="NO_SUCH_KEY is not set"):
         HttpBackend("http://127.0.0.1:1/v1", "m", key_env="NO_SUCH_KEY")
+
+
+def test_an_answer_is_taken_as_the_choice_that_it_is_and_stays_else():
+    def say(number, body):
+        return completion({"a": "Card LOST.", "b": "I think it is cash", "c": "never asked"}[body["messages"][-1]["content"]])
+
+    asked = [Example(name, (Message("user", name),), meta={"choices": ["card", "card lost", "cash"]}) for name in "ab"]
+    asked.append(Example("c", (Message("user", "c"),), meta={"choices": ["x", "x"]}))
+    with serving(say) as (url, seen):
+        first, second, third = backend(url).generate(asked, SETTINGS)
+    assert first.text == "card lost" and second.text == "I think it is cash" and len(seen) == 2
+    assert third.finish == "error" and "'x' twice" in third.error
+    assert "choices" not in seen[0]
