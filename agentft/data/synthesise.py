@@ -30,8 +30,8 @@ class SynthesiseConfig(Model):
     count: int = Field(100, ge=1, description="new rows that are wanted")
     model: ModelUse | None = Field(None, description="who writes: a model, or `{url: ..., model: NAME}`; left out: the recipe's own model")
     seeds: int = Field(3, ge=1, description="conversations that are shown for each new one")
-    temperature: float = Field(0.9, gt=0, description="of messages and answers; higher is more varied")
-    top_p: float = Field(0.95, gt=0, le=1, description="sample from the most probable tokens that together have this probability")
+    temperature: float = Field(0.7, gt=0, description="of messages and answers; higher is more varied")
+    top_p: float = Field(0.9, gt=0, le=1, description="sample from the most probable tokens that together have this probability")
     max_new_tokens: int = Field(160, ge=1, description="longest message or answer in tokens; one that is cut is not kept")
     max_attempts: int | None = Field(None, ge=1, description="messages that are asked for at most; left out: five times `count`")
     novelty: float = Field(0.7, gt=0, le=1, description="a message is not kept if its ROUGE-L with any other one is that or more")
@@ -42,10 +42,10 @@ class SynthesiseConfig(Model):
 def synthesise(records: Iterable[Example], config: SynthesiseConfig, ctx: DataContext) -> Iterator[Example]:
     """The rows that come in, and after them up to ``count`` new ones (``synth-1`` ..., ``meta.synthetic``, each a group of its own).
 
-    For each, ``seeds`` conversations are drawn. A model without persona reads their messages and writes another one; the model
-    that plays the persona, with the same conversations in front, answers it. What is not kept is counted with its reason: cut or
-    empty, in another language than the persona's, too much like a message that is there (rows that are evaluated on
-    included), or an answer that fails a hard item of the checklist or too many of all. ``meta.seeds`` names the conversations.
+    For each, ``seeds`` conversations are drawn. A model without persona sees their messages as its own answers and writes another
+    one; the model that plays the persona, with the same conversations in front, answers it. What is not kept is counted with its
+    reason: cut or empty, in another language than the persona's, too much like a message that is there (rows that are evaluated
+    on included), or an answer that fails a hard item of the checklist or too many of all. ``meta.seeds`` names the conversations.
 
     Where the data are only looked at, nothing is written.
 
@@ -129,7 +129,9 @@ class _Writer:
     def _request(self, name: str, shown: Sequence[Example]) -> Example:
         seeds = [{"user": " ".join(one.messages[0].content.split()), "assistant": one.messages[1].content} for one in shown]
         text = render_text(self.template, {**self.persona.context(), "seeds": seeds}, "template 'synthesise'").strip()
-        return Example(name, (Message("user", text),))
+        # As turns of a conversation, not as a list in one message: a small model goes on with what it seems to have said before.
+        turns = [turn for seed in seeds for turn in (Message("user", text), Message("assistant", seed["user"]))]
+        return Example(name, (*turns, Message("user", text)))
 
     def _answers_at_all(self, responses: Sequence[Response]) -> None:
         if all(response.finish == "error" for response in responses):
@@ -171,7 +173,7 @@ class _Writer:
 
 def message_in(text: str) -> str:
     """The message that a model was asked for: the first paragraph, without a number, a label or quotes around it."""
-    first = next((part for part in re.split(r"\n\s*\n|\n(?=\s*\(?\d{1,3}[.)])", text.strip()) if part.strip()), "")
+    first = next((part for part in re.split(r"\n\s*\n|\n(?=\s*[#(]?\d{1,3}[.)])", text.strip()) if part.strip()), "")
     message = _LEAD.sub("", first).strip()
     for left, right in _QUOTES:
         if len(message) > 1 and message.startswith(left) and message.endswith(right) and left not in message[1:-1]:

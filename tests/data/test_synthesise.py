@@ -83,8 +83,9 @@ def test_new_rows_have_ids_marks_and_groups_of_their_own():
     assert all(row.meta["synthetic"] is True and len(row.meta["seeds"]) == 3 and len(row.messages) == 2 for row in rows)
     assert ctx.changes == {"synthesised": 3} and ctx.notes["synthesise"]["made"] == 3
     shown = {one.id: one.messages for one in SEEDS}
-    request, answered = asker.asked[0].messages[0].content, actor.asked[0].messages
-    assert all(shown[name][0].content in request for name in rows[0].meta["seeds"]) and "clerk (A clerk)" in request
+    request, answered = asker.asked[0].messages, actor.asked[0].messages
+    assert [one.content for one in request if one.role == "assistant"] == [shown[name][0].content for name in rows[0].meta["seeds"]]
+    assert {one.content for one in request if one.role == "user"} == {request[-1].content} and "clerk (A clerk)" in request[-1].content
     assert answered[:-1] == tuple(turn for name in rows[0].meta["seeds"] for turn in shown[name])
 
 
@@ -119,7 +120,7 @@ def test_chinese():
     )
     assert [row.messages[0].content for row in rows] == ["孩子办卡有优惠吗？"] and rows[0].meta["language"] == "zh"
     assert ctx.drops == {"message like one that is there": 1, "message in another language": 1}
-    assert "请再写一条" in asker.asked[0].messages[0].content
+    assert "请写一条" in asker.asked[0].messages[-1].content
 
 
 def test_rows_that_are_evaluated_on_are_not_written_again():
@@ -149,6 +150,7 @@ def test_what_cannot_work_is_said():
     ("text", "message"),
     [
         ("4) Where is it?\n5) And then?", "Where is it?"),
+        ("Where is it?\n#1. Here.", "Where is it?"),
         ("User: Where\nis it?\n\nClerk: There.", "Where\nis it?"),
         ("“在哪里？”", "在哪里？"),
         ('"A" and "B"', '"A" and "B"'),
@@ -194,7 +196,7 @@ def test_through_the_pipeline_the_model_is_part_of_the_key(tmp_path, tiny_ref):
 
     model = Path(shutil.copytree(tiny_ref.path, tmp_path / "model"))
     (tmp_path / "talks.jsonl").write_text("\n".join(json.dumps(one.to_dict()) for one in SEEDS), "utf-8")
-    options = "{use: synthesise, count: 1, max_attempts: 2, max_new_tokens: 4}"
+    options = "{use: synthesise, count: 1, seeds: 1, max_attempts: 2, max_new_tokens: 4}"
     (tmp_path / "recipe.yaml").write_text(
         f"name: s\nmodel: {model}\ndata: {{sources: [{{use: jsonl, path: talks.jsonl}}], transforms: [{options}]}}\n"
         "train: [few-shot]\nevaluate: [stop-rate]\ndevice: {device: cpu, threads: 1}\n",
