@@ -198,6 +198,7 @@ class _Check:
     def chain(self) -> None:
         """Record kinds from the sources through the transforms to the trainers. Preferences pass the transforms by."""
         given: dict[str, str] = {}  # kind -> first source of it
+        read: set[str] = set()  # kinds before any transform
         for path, entry in self.entries.items():
             produces, consumes = self.produces(path), getattr(entry.spec, "consumes", "")
             if path[:2] == ("data", "sources"):
@@ -208,8 +209,9 @@ class _Check:
                     self.report((*path, "use"), f"'{entry.name}' gives {produces} records, the source before it {mixed[0]} records")
                 else:
                     given.setdefault(produces, entry.name)
-            elif path[:2] in (("data", "validation"), ("data", "test")) and given and produces not in given:
-                self.report((*path, "use"), f"'{entry.name}' gives {produces} records, data.sources {' and '.join(given)} records")
+                    read.add(produces)
+            elif path[:2] in (("data", "validation"), ("data", "test")) and read and produces not in read:
+                self.report((*path, "use"), f"'{entry.name}' gives {produces} records, data.sources {' and '.join(sorted(read))} records")
             elif path[:2] in (("data", "prompts"), ("refine", "prompts")) and produces not in ("prompt", "example"):
                 self.report((*path, "use"), f"'{entry.name}' gives {produces} records, which are no prompts")
             elif path[:2] == ("data", "transforms") and given:

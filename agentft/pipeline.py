@@ -488,8 +488,8 @@ class Pipeline:
         target = self.session.catalog.target(part.entry)
         if part.entry.kind == "source":
             return Step(part.name, lambda ctx: target(part.config, ctx), part.use.weight)
-        everywhere = bool(getattr(part.entry.spec, "everywhere", False))
-        return Step(part.name, lambda rows, ctx: target(rows, part.config, ctx), everywhere=everywhere)
+        flags = {name: bool(getattr(part.entry.spec, name, False)) for name in ("everywhere", "asks")}
+        return Step(part.name, lambda rows, ctx: target(rows, part.config, ctx), **flags)
 
     def stage(
         self,

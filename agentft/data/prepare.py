@@ -28,13 +28,15 @@ from agentft.records import Example, Preference
 class Step:
     """A source or transform ready to be called: ``run(ctx)`` or ``run(records, ctx)``.
 
-    ``everywhere``: a transform that also runs on validation and test rows that come divided already.
+    ``everywhere``: a transform that also runs on validation and test rows that come divided already. ``asks``: one that asks a model; it
+    and what follows it see the training part only.
     """
 
     name: str
     run: Callable[..., Iterator[Any]]
     weight: float = 1.0
     everywhere: bool = False
+    asks: bool = False
 
 
 @dataclass
@@ -90,6 +92,7 @@ class _Preparation:
         self.account = Account()
         self.preferences: list[Preference] = []
         self.names = 0
+        self.learned: dict[str, dict[str, Any]] = {}  # transform -> what it noted about the training rows
 
     def run(
         self,
@@ -105,13 +108,13 @@ class _Preparation:
     ) -> Account:
         account, ctx = self.account, self.ctx
         asked = self.spool(self.pool(prompts))
+        given = {part: self.spool(self.pool(steps)) for part, steps in (("validation", validation), ("test", test))}
+        ctx.held_out = lambda: chain(asked, given["test"])
+        first = next((index for index, step in enumerate(transforms) if step.asks), len(transforms))
+        rows = self.spool(self.changed(self.learnable(self.training(sources, mix)), transforms[:first]))
+        # After the training rows: what a transform has learned from them (which classes there are) holds for the others too.
         everywhere = [step for step in transforms if step.everywhere]
-        held = {
-            part: self.spool(self.changed(self.pool(steps), everywhere, f" ({part})"))
-            for part, steps in (("validation", validation), ("test", test))
-        }
-        ctx.held_out = lambda: chain(asked, held["test"])
-        rows = self.spool(self.changed(self.learnable(self.training(sources, mix)), transforms))
+        held = {part: self.spool(self.changed(spool, everywhere, f" ({part})")) for part, spool in given.items()}
         preferences = _distinct(self.preferences, account)
         if sources and not rows.rows and not preferences:
             raise DataError(f"no row is left to train on; {_story(account)}")
@@ -119,7 +122,8 @@ class _Preparation:
         place = self.places(rows, preferences, options)
         # Hashes, not texts: a set of a million texts would be the largest thing in memory.
         trained: set[int] = set()
-        self.write_parts(rows, place, options["by"], held["validation"], trained)
+        later = self.spool(self.changed((row for row in rows if place[key_of(row, options["by"])] == "train"), transforms[first:]))
+        self.write_parts(rows, place, options["by"], held["validation"], later if transforms[first:] else None, trained)
         pairs = {part: [one for one in preferences if place[_pair_key(one, options["by"])] == part] for part in PARTS}
         for part in ("train", "validation"):
             trained.update(map(hash, known_prompts(one.prompt for one in pairs[part])))
@@ -214,11 +218,14 @@ class _Preparation:
         stream: Iterable[Record] = rows
         for step in transforms:
             fresh, count = self.ctx.fresh(), Counter[str]()
+            fresh.notes.update(self.learned.get(step.name, {}) if where else {})
             contexts.append(fresh)
             counts.append(count)
             stream = _counted(step.run(_counted(stream, count, "in"), fresh), count, "out")
         yield from stream
         for step, fresh, count in zip(transforms, contexts, counts, strict=True):
+            if not where:
+                self.learned[step.name] = dict(fresh.notes)
             if not where or count["in"]:
                 _book(self.account, step.name + where, count["in"], count["out"], fresh)
 
@@ -230,14 +237,25 @@ class _Preparation:
         )
         return assign(keys, validation=options["validation"], test=options["test"], seed=options["seed"])
 
-    def write_parts(self, rows: Spool, place: Mapping[str, str], by: str, validation: Spool, trained: set[int]) -> None:
-        """Every row into the file of its part; a row that was made from another is only ever learned from."""
+    def write_parts(
+        self, rows: Spool, place: Mapping[str, str], by: str, validation: Spool, train: Spool | None, trained: set[int]
+    ) -> None:
+        """Every row into the file of its part; a row that was made from another is only ever learned from.
+
+        ``train``: what transforms have made of the training part meanwhile.
+        """
         ctx = DataContext()
         card = Card(self.ctx.seed)
         counts = dict.fromkeys(PARTS, 0)
         with ExitStack() as files:
             streams = {part: files.enter_context((self.out / f"{part}.jsonl").open("w", encoding="utf-8")) for part in PARTS}
-            for row, part in chain(((row, place[key_of(row, by)]) for row in rows), ((row, "validation") for row in validation)):
+            placed = ((row, place[key_of(row, by)]) for row in rows)
+            kept = (
+                placed
+                if train is None
+                else chain(((row, part) for row, part in placed if part != "train"), ((row, "train") for row in train))
+            )
+            for row, part in chain(kept, ((row, "validation") for row in validation)):
                 if part != "train" and row.meta.get("augmented"):
                     ctx.drop(f"made from a {part} row", row.id)
                     continue

@@ -19,6 +19,7 @@ SIGNATURES = {
     "agentft_sources": "() -> 'Iterable[SourceSpec]'",
     "agentft_transforms": "() -> 'Iterable[TransformSpec]'",
     "agentft_trainers": "() -> 'Iterable[TrainerSpec]'",
+    "agentft_losses": "() -> 'Iterable[LossSpec]'",
     "agentft_critics": "() -> 'Iterable[CriticSpec]'",
     "agentft_evaluators": "() -> 'Iterable[EvaluatorSpec]'",
     "agentft_backends": "() -> 'Iterable[BackendSpec]'",
@@ -75,6 +76,16 @@ def test_hook_agentft_transforms(host):
 def test_hook_agentft_trainers(host):
     entry = host.catalog.get("trainer", "sft")
     assert entry.plugin.builtin and entry.spec.produces == "model"
+
+
+def test_hook_agentft_losses(host):
+    import torch
+
+    from agentft.contracts import LossContext
+
+    assert {"cross-entropy", "focal", "mse", "huber"} <= set(host.catalog.names("loss"))
+    loss = host.catalog.target(host.catalog.get("loss", "mae"))
+    assert loss(torch.tensor([[1.0]]), torch.tensor([3.0]), None, LossContext("regress")).tolist() == [2.0]
 
 
 def test_hook_agentft_critics(host):
