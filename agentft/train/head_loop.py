@@ -70,6 +70,7 @@ class HeadTrainer(Watched, Trainer):
         **kwargs: Any,
     ):
         self.watch(order, ids)
+        self.trunk: Any = None  # hidden states behind frozen layers, see agentft.train.trunk
         self._task, self._loss, self._context = task, loss, context
         self._weights = None if weights is None else torch.tensor(weights)
         super().__init__(data_collator=Collator(task, pad_token_id), **kwargs)
@@ -100,6 +101,8 @@ class HeadTrainer(Watched, Trainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         rows, mask = inputs["row"].tolist(), inputs["attention_mask"]
+        if self.trunk is not None:
+            self.trunk.use(rows, self.model.training)
         logits = outputs(model, self._task, inputs["input_ids"], mask, inputs["types"]).float()
         weights = self._weigh(inputs["labels"])
         losses = self._losses(logits, inputs["labels"], mask)

@@ -148,6 +148,7 @@ class Trainer(Watched, SFTTrainer):
 
     def __init__(self, *, order: EpochOrder, ids: Sequence[str], share_prefix: bool, smoothing: float = 0.0, **kwargs: Any):
         self.watch(order, ids)
+        self.trunk: Any = None  # hidden states behind frozen layers, see agentft.train.trunk
         self._share, self._smoothing = share_prefix, smoothing
         super().__init__(**kwargs)
         nll = getattr(self.args, "loss_type", "nll") == "nll" and not self.args.label_smoothing_factor
@@ -158,13 +159,15 @@ class Trainer(Watched, SFTTrainer):
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         rows, tokens = inputs.pop("row").tolist(), int(inputs["attention_mask"].sum())
         training = self.model.training
+        if self.trunk is not None:
+            self.trunk.use(rows, training)
         if not (self._ours if training else self._plain):
             result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             self.account(rows, tokens, result[0] if return_outputs else result)
             return result
         smoothing = self._smoothing if training else 0.0
         batch = (inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
-        losses, owner = token_losses(model, *batch, share_prefix=self._share, smoothing=smoothing)
+        losses, owner = token_losses(model, *batch, share_prefix=self._share and self.trunk is None, smoothing=smoothing)
         # num_items_in_batch: labelled tokens of all micro-batches of this optimiser step, so that 1 x 8 rows equal 8 x 1.
         loss = losses.sum() / (max(1, len(losses)) if num_items_in_batch is None else num_items_in_batch)
         self.account(rows, tokens, loss, bad=owner[~torch.isfinite(losses.detach())])

@@ -49,10 +49,15 @@ def fit(
         set_dropout(trainer.model, config.dropout)
     if config.strategy.prefix_tuning is not None:
         start_prefix(trainer.model, config.strategy.prefix_tuning, trainer.processing_class, job.seed)
+    trunk, said = None, ""
+    if config.strategy.freeze is not None:
+        trunk, said = _trunk(job, profile, trainer, rows)
     with memory_advice(trainer, profile):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if last:
             last()
+    if trunk is not None:
+        trunk.remove()
     adapter = config.strategy.adapter
     folder = save(job, trainer, adapter)
     trainable, total = counted(trainer.model)
@@ -62,8 +67,25 @@ def fit(
         metrics=summary(monitor.log, trainer, rows, seconds=time.perf_counter() - started),
         trainable=trainable,
         total=total,
-        notes=notes(trainer.model, config.strategy),
+        notes=(*notes(trainer.model, config.strategy), *([said] if said else [])),
     )
+
+
+def _trunk(job: TrainJob, profile: Profile, trainer: Any, rows: Rows) -> tuple[Any, str]:
+    """The frozen layers held still, and computed once where the trainer can take their states."""
+    from agentft.train.trunk import hold_still, prepare
+
+    freeze = job.config.strategy.freeze
+    if not hasattr(trainer, "trunk"):
+        hold_still(trainer.model)
+        return None, ""
+    lengths: dict[bool, Any] = {True: rows.lengths}
+    if trainer.eval_dataset is not None:
+        lengths[False] = [len(ids) for ids in trainer.eval_dataset["input_ids"]]
+    report = job.progress
+    progress = None if report is None else lambda done, total: report(done, total, {})
+    trainer.trunk, said = prepare(trainer, freeze.cache, lengths, job.out, profile.train_dtype, job.config.epochs, progress)
+    return trainer.trunk, said
 
 
 def counted(model: Any) -> tuple[int, int]:

@@ -46,6 +46,11 @@ class FreezeOptions(Model):
     )
     only: Literal["head"] | None = Field(None, description="`head`: everything but the output layer stays as it is.")
     patterns: Listed[str] = Field((), description="Parameters whose name one of these regular expressions finds stay as they are.")
+    cache: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Compute the frozen layers once and train from what they gave, kept on disk while training runs. `auto`: where that "
+        "is possible and saves something; the report says which.",
+    )
 
     @model_validator(mode="before")
     @classmethod
