@@ -12,7 +12,9 @@ from agentft.progress import Progress
 from agentft.runs import Run, Store
 
 if TYPE_CHECKING:
+    from agentft.components import ModelRef
     from agentft.engine.agent import LoadedAgent
+    from agentft.engine.seq2seq import Seq2SeqAgent
     from agentft.host import Host
     from agentft.recipe import Recipe
     from agentft.runs import StageResult
@@ -53,7 +55,7 @@ class Agent:
     """A tuned model with its persona, ready to talk."""
 
     name: str
-    loaded: LoadedAgent
+    loaded: LoadedAgent | Seq2SeqAgent
 
     def chat(self, messages: Sequence[Mapping[str, Any]], **settings: Any) -> str:
         """The answer to a conversation.
@@ -102,16 +104,47 @@ def load_agent(
     manifest = store.manifest(str(reference))
     stages = {stage["name"]: stage for stage in manifest["stages"]}
     trained = None if base else _trained(store, manifest, stages, version)
-    model = Host().resolve_model(manifest["model"]["reference"])
+    host = Host()
+    model = host.resolve_model(manifest["model"]["reference"])
     if model.digest != manifest["model"]["digest"]:
         raise UserError(f"the model '{model.reference}' is not the one that run {manifest['id']} was made with; run the recipe again")
     profile = detect(device or manifest["recipe"].get("device"))
+    last = _last_training(stages)
+    kind = stages[last]["summary"].get("produces", "model") if last else "model"
+    if last and kind == "seq2seq":
+        use = manifest["recipe"]["train"][int(last[6:])]
+        return Agent(manifest["name"], _encoder_decoder(host, manifest, use, model, trained))
+    if kind in ("head", "encoder"):
+        raise UserError(f"run {manifest['id']} trained a model that {_SILENT[kind]} and does not talk; its report shows what it does")
     weights, shown = trained_model(model, trained), examples(trained)
     loaded = LoadedAgent.load(weights, adapter(trained), manifest["system_prompt"], profile, examples=shown)
     expected = stages["rows"]["summary"]["template"] if "rows" in stages else loaded.renderer.digest
     if loaded.renderer.digest != expected:
         raise UserError(f"run {manifest['id']} was trained with another chat template; run the recipe again")
     return Agent(manifest["name"], loaded)
+
+
+_SILENT = {"head": "predicts labels", "encoder": "fills in masked words"}
+
+
+def _last_training(stages: Mapping[str, Any]) -> str | None:
+    """Name of the last training stage, reward models aside."""
+    named = [name for name in stages if name.startswith("train-") and stages[name]["summary"].get("produces") != "reward"]
+    return max(named, key=lambda name: int(name[6:]), default=None)
+
+
+def _encoder_decoder(host: Host, manifest: Mapping[str, Any], use: Any, model: ModelRef, trained: StageResult | None) -> Seq2SeqAgent:
+    """The encoder-decoder of a run, asked as its evaluation asks it; ``use``: the trainer in the recipe."""
+    from agentft.arms import adapter, trained_model
+    from agentft.engine.profile import detect
+    from agentft.engine.seq2seq import Seq2SeqAgent
+    from agentft.recipe import PartUse
+
+    part, recipe = PartUse.model_validate(use), manifest["recipe"]
+    kind = host.catalog.config_model(host.catalog.get("trainer", part.use))
+    options = kind.model_validate(dict(part.options)) if kind else None
+    profile = detect(recipe.get("device"))
+    return Seq2SeqAgent.load(trained_model(model, trained), adapter(trained), profile, options, recipe["data"]["max_length"])
 
 
 def _trained(store: Store, manifest: Mapping[str, Any], stages: Mapping[str, Any], version: str | None) -> StageResult | None:
@@ -129,7 +162,7 @@ def _trained(store: Store, manifest: Mapping[str, Any], stages: Mapping[str, Any
             return None
         name, key, folder, content, summary = chosen.name, chosen.key, chosen.folder, chosen.content, chosen.summary
     else:
-        last = max((name for name in stages if name.startswith("train-")), key=lambda name: int(name[6:]), default=None)
+        last = _last_training(stages)
         if last is None:
             if manifest["recipe"].get("train"):
                 raise UserError(f"run {manifest['id']} has not trained yet (status: {manifest['status']}); continue it with `agentft run`")

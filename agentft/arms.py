@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from agentft.components import ModelRef
 from agentft.contracts import Backend, EvalContext, GenerationSettings
-from agentft.data.jsonl import read_examples, read_records, write_rows
+from agentft.data.jsonl import read_conversations, read_records, read_texts, write_rows
 from agentft.progress import Progress
 from agentft.records import Example, Response, Sample, Score
 from agentft.runs import Outcome, StageResult
 
 if TYPE_CHECKING:
     from agentft.engine.agent import LoadedAgent
+    from agentft.engine.profile import Profile
+    from agentft.engine.texts import TextModel
     from agentft.session import Part, Session
 
 PARTIAL = "answers.partial.jsonl"
@@ -36,13 +38,29 @@ def examples(trained: StageResult | None) -> Path | None:
 
 
 def trained_model(base: ModelRef, trained: StageResult | None) -> ModelRef:
-    """The full model that a training stage left behind, else the base model."""
-    name = trained.summary.get("model") if trained else None
-    return replace(base, path=str(trained.path / name), digest=trained.content, origin="trained") if trained and name else base
+    """The full model that a training stage left behind, or that its adapter belongs to; else the base model."""
+    if trained is None:
+        return base
+    if name := trained.summary.get("model"):
+        return replace(base, path=str(trained.path / name), digest=trained.content, origin="trained")
+    if on := trained.summary.get("on"):
+        return replace(base, path=str(trained.path.parent / on["path"]), digest=on["digest"], origin="trained")
+    return base
+
+
+def written(model: ModelRef, stages: Path) -> dict[str, str]:
+    """A model that a stage trained, as a later stage's summary names it: its place below the folder of all stages, and its digest."""
+    return {"path": Path(model.path).relative_to(stages).as_posix(), "digest": model.digest}
 
 
 class Arm:
-    """One agent that takes part in the comparison. The model is loaded when first needed."""
+    """One agent that takes part in the comparison. The model is loaded when first needed.
+
+    Attributes:
+        reads_texts: it is a language model that raw texts can be scored with.
+    """
+
+    reads_texts = True
 
     def __init__(self, name: str, session: Session, trained: StageResult | None = None):
         self.name, self.session, self.trained = name, session, trained
@@ -57,9 +75,28 @@ class Arm:
         from agentft.engine.agent import LoadedAgent
         from agentft.engine.profile import detect
 
+        self.__dict__.pop("text_model", None)  # two models may not fit
         model = trained_model(self.session.model, self.trained)
         device = detect(self.session.recipe.device)
         return LoadedAgent.load(model, adapter(self.trained), self.session.system_prompt, device, examples=examples(self.trained))
+
+    @cached_property
+    def text_model(self) -> TextModel:
+        """The model alone, for raw texts; a model without a chat template can read these too."""
+        from agentft.engine.profile import detect
+        from agentft.engine.texts import TextModel
+
+        if loaded := self.__dict__.get("agent"):
+            return TextModel(loaded.model, loaded.tokenizer, loaded.profile)
+        model = trained_model(self.session.model, self.trained)
+        return TextModel.load(model, adapter(self.trained), detect(self.session.recipe.device))
+
+    @property
+    def profile(self) -> Profile:
+        """How the model runs."""
+        from agentft.engine.profile import detect
+
+        return detect(self.session.recipe.device)
 
     @cached_property
     def backend(self) -> Backend:
@@ -96,13 +133,13 @@ class Arm:
 
     def close(self) -> None:
         """Let go of the model: two of them at once may not fit."""
-        self.__dict__.pop("backend", None)
-        self.__dict__.pop("agent", None)
+        for name in ("backend", "agent", "text_model"):
+            self.__dict__.pop(name, None)
 
 
 def questions(data: Path) -> list[tuple[Example, str | None]]:
     """Held-out prompts and the prompts of held-out demonstrations, each with its reference answer if there is one."""
-    examples = [*read_examples(data / "prompts.jsonl"), *read_examples(data / "test.jsonl")]
+    examples = [*read_conversations(data / "prompts.jsonl"), *read_conversations(data / "test.jsonl")]
     return [example.as_prompt() for example in examples]
 
 
@@ -124,14 +161,15 @@ def answer(arm: Arm, data: Path, out: Path, progress: Progress) -> Outcome:
             stream.flush()
             report(responses)
 
-        responses = arm.backend.generate(prompts, arm.settings, on_batch, done)
+        # Without a question no model need be loaded, nor have a chat template.
+        responses = arm.backend.generate(prompts, arm.settings, on_batch, done) if prompts else []
     write_rows(out / "answers.jsonl", (response.to_dict() for response in responses))
     (out / PARTIAL).unlink()
     failed = [response for response in responses if response.finish == "error"]
     summary: dict[str, Any] = {"answers": len(responses), "failed": len(failed), "errors": sorted({r.error for r in failed})[:5]}
-    summary["profile"] = arm.agent.profile.to_dict()
-    if arm.agent.shots is not None:
-        summary["shots"] = dict(arm.agent.shots.account)
+    summary["profile"] = arm.profile.to_dict()
+    if (loaded := arm.__dict__.get("agent")) is not None and loaded.shots is not None:
+        summary["shots"] = dict(loaded.shots.account)
     return Outcome(summary, retry=bool(failed))
 
 
@@ -179,13 +217,15 @@ def score(arm: Arm, part: Part, answers: Path, data: Path, out: Path, progress: 
         asked = list(prompts)
         return arm.backend.generate(asked, arm.settings, counter(progress, len(asked)))
 
-    complete = [e for name in ("prompts", "test") for e in read_examples(data / f"{name}.jsonl") if e.as_prompt()[1] is not None]
+    complete = [e for name in ("prompts", "test") for e in read_conversations(data / f"{name}.jsonl") if e.as_prompt()[1] is not None]
     context = EvalContext(
         persona=session.persona,
         language=session.persona.language,
         seed=session.recipe.seed,
         examples=complete,
         logprobs=lambda examples: arm.agent.logprobs(examples),
+        texts=list(read_texts(data / "test.jsonl")),
+        text_logprobs=(lambda found: arm.text_model.logprobs(found)) if arm.reads_texts else None,
     )
     return write_scores(out, session.catalog.target(part.entry)(found, generate, part.config, context))
 

@@ -140,8 +140,9 @@ class EvaluatorSpec(CodeSpec):
     """A metric: ``(samples, generate, config, ctx) -> list[Score]``.
 
     ``consumes`` is ``sample`` (answers to held-out prompts), ``reference`` (only those with a demonstrated answer), ``prediction``
-    (:class:`~agentft.labelled.Prediction` of rows with labels) or ``example`` (held-out demonstrations, for metrics such as
-    perplexity that score instead of generate).
+    (:class:`~agentft.labelled.Prediction` of rows with labels), ``example`` (held-out demonstrations, for metrics such as
+    perplexity that score instead of generate), ``text`` (held-out raw texts, scored by a language model) or ``masked-text`` (the
+    same, with masks that an encoder fills in).
     """
 
     consumes: str = "sample"

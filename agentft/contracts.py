@@ -76,6 +76,7 @@ class RowsJob:
         max_length: tokens that a row may have: the recipe's ``data.max_length``, or what the model can read if that is less.
         causal: the model reads from left to right (a chat model), and not both ways (an encoder).
         seed: of the recipe.
+        family: ``causal``, ``encoder`` or ``seq2seq`` (an encoder-decoder); empty: not known.
     """
 
     train: Path
@@ -86,6 +87,7 @@ class RowsJob:
     max_length: int
     causal: bool
     seed: int = 0
+    family: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ class TrainResult:
         model: folder of the full model, or None if only an adapter was trained.
         metrics: final numbers (``train_loss``, ``eval_loss``, ``steps``, ``tokens``, ``seconds`` ...).
         trainable: number of parameters that moved; ``total``: number of parameters.
-        notes: sentences about what moved that numbers do not say.
+        notes: what a reader of the report must know, a sentence each.
         examples: folder with conversations that are shown before each prompt (see :mod:`agentft.engine.shots`), or None.
     """
 
@@ -246,6 +248,10 @@ class EvalContext:
         examples: held-out demonstrations (complete conversations).
         logprobs: examples -> one ``(sum of log-probs, number of supervised tokens)`` each, natural logarithm, over
             the supervised tokens, rendered exactly as in training; None if there is no model in process.
+        texts: held-out raw texts (labelled ones too; their label is not looked at).
+        text_logprobs: texts -> one ``(sum of log-probs, number of tokens)`` each, natural logarithm, over all tokens of the text, read
+            from left to right; None for models that do not read like this.
+        masked_logprobs: the same over the masked tokens of each text, the masks being the same for all arms; None but for encoders.
     """
 
     persona: Persona
@@ -253,6 +259,9 @@ class EvalContext:
     seed: int = 0
     examples: Sequence[Example] = ()
     logprobs: Callable[[Sequence[Example]], list[tuple[float, int]]] | None = None
+    texts: Sequence[Labelled] = ()
+    text_logprobs: Callable[[Sequence[Labelled]], list[tuple[float, int]]] | None = None
+    masked_logprobs: Callable[[Sequence[Labelled]], list[tuple[float, int]]] | None = None
 
 
 # An evaluator's second argument: answers to prompts of the evaluator's own (for example break-character questions).

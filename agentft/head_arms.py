@@ -33,7 +33,8 @@ class HeadArm(Arm):
 
         assert self.trained is not None
         folder = arms.adapter(self.trained) or Path(arms.trained_model(self.session.model, self.trained).path)
-        return HeadModel.load(self.session.model, folder, detect(self.session.recipe.device))
+        base = arms.trained_model(self.session.model, self.trained)
+        return HeadModel.load(base, folder, detect(self.session.recipe.device))
 
     def answer(self, data: Path, out: Path, progress: Progress) -> Outcome:
         """Predict every test row into ``answers.jsonl``."""

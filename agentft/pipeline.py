@@ -28,6 +28,7 @@ from agentft.recipe import PartUse
 from agentft.records import Preference, Score
 from agentft.runs import Outcome, Run, StageFile, StageResult, Store, code_digest, digest
 from agentft.session import Part, Session, versions
+from agentft.text_arms import EncoderArm, Seq2SeqArm
 
 if TYPE_CHECKING:
     from agentft.rounds import Ended, Rounds
@@ -112,7 +113,7 @@ class Pipeline:
     @cached_property
     def agents(self) -> list[Arm]:
         """What is compared: the base model and, if anything was trained, the tuned one; both with the persona's prompt."""
-        kind = HeadArm if self.predicts else Arm
+        kind = {"head": HeadArm, "encoder": EncoderArm, "seq2seq": Seq2SeqArm}.get(self.leaves, Arm)
         base = kind("base", self.session)
         return [base, kind("tuned", self.session, self.trained)] if self.trained else [base]
 
@@ -121,9 +122,20 @@ class Pipeline:
         return self._parts("trainer", self.recipe.train)
 
     @cached_property
+    def leaves(self) -> str:
+        """What the last trainer leaves behind, reward models aside: ``model`` (also where nothing is trained), ``head`` ..."""
+        found = [kind for part in self.trainers if (kind := produces(part)) != "reward"]
+        return found[-1] if found else "model"
+
+    @property
     def predicts(self) -> bool:
         """Whether the recipe trains a model that predicts labels, and not one that talks."""
-        return any(produces(part) == "head" for part in self.trainers)
+        return self.leaves == "head"
+
+    @property
+    def plays(self) -> bool:
+        """Whether what is compared plays the persona."""
+        return self.leaves == "model"
 
     # Stages
 
@@ -189,7 +201,7 @@ class Pipeline:
         inputs |= {f"pairs.{name}": self.data.file(path.name) for name, path in pairs.items() if path.is_file()}
 
         def build(out: Path) -> Outcome:
-            from agentft.data.jsonl import iter_rows, read_examples
+            from agentft.data.jsonl import iter_rows, read_conversations
             from agentft.engine.models import load_tokenizer
             from agentft.render.conversation import Renderer
             from agentft.render.rows import render_rows
@@ -203,7 +215,7 @@ class Pipeline:
                 "system_prompt_tokens": len(tokenizer(self.session.system_prompt, add_special_tokens=False)["input_ids"]),
             }
             for part in ("train", "validation"):
-                examples = read_examples(self.data.path / f"{part}.jsonl")
+                examples = read_conversations(self.data.path / f"{part}.jsonl")
                 report = render_rows(
                     renderer, examples, out / f"{part}.jsonl", max_length=data.max_length, overflow=data.on_overflow, ctx=DataContext()
                 )
@@ -266,7 +278,7 @@ class Pipeline:
         inputs = {part: self.data.file(f"{part}.jsonl") for part in ("train", "validation")} | {"model": self.session.model.digest}
 
         def build(out: Path) -> Outcome:
-            from agentft.engine.heads import is_causal, readable_length
+            from agentft.engine.heads import family, readable_length
             from agentft.engine.models import load_tokenizer
 
             path = self.session.model.path
@@ -277,9 +289,11 @@ class Pipeline:
                 out=out,
                 tokenizer=tokenizer,
                 config=part.config,
-                max_length=readable_length(path, self.recipe.data.max_length),
-                causal=is_causal(path),
+                # RoBERTa's positions begin behind the padding token: the tokenizer knows how many are left.
+                max_length=min(readable_length(path, self.recipe.data.max_length), tokenizer.model_max_length),
+                causal=family(path) == "causal",
                 seed=self.recipe.seed,
+                family=family(path),
             )
             return Outcome({**self.session.catalog.resolve(part.entry, reference)(job), "pad_token_id": tokenizer.pad_token_id})
 
@@ -358,10 +372,14 @@ class Pipeline:
                 "model": result.model.name if result.model else None,
                 "examples": result.examples.name if result.examples else None,
                 "trainer": part.name,
+                "produces": produces(part),
                 "trainable": result.trainable,
                 "total": result.total,
                 "notes": list(result.notes),
                 "metrics": dict(result.metrics),
+                "notes": list(result.notes),
+                # An adapter on a model that an earlier stage trained in full belongs to that model.
+                **({"on": arms.written(job.model, self.store.stages)} if result.adapter and job.model.origin == "trained" else {}),
             }
         )
 

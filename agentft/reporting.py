@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from agentft.data.jsonl import read_examples
+from agentft.data.jsonl import read_conversations
 from agentft.reporting_rounds import collect_rounds
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ def collect(pipeline: Pipeline) -> dict[str, Any]:
         "recipe": {
             "name": recipe.name,
             "model": recipe.model,
-            "persona": {} if pipeline.predicts else session.persona.model_dump(mode="json"),
+            "persona": session.persona.model_dump(mode="json") if pipeline.plays else {},
             "yaml": recipe.source_text,
         },
-        "system_prompt": "" if pipeline.predicts else session.system_prompt,
+        "system_prompt": session.system_prompt if pipeline.plays else "",
         "system_prompt_tokens": next((stage.summary.get("system_prompt_tokens") for _, stage in pipeline.all_rows), None),
         "baseline": pipeline.answers(pipeline.agents[0]).summary.get("baseline", ""),
         "data": dict(pipeline.data.summary) | {"lengths": _lengths(pipeline)},
@@ -179,7 +179,7 @@ def _details(stages: Any) -> tuple[dict[str, Any], dict[str, dict[str, float | N
 
 
 def _warnings(pipeline: Pipeline) -> list[str]:
-    warnings = []
+    warnings = [f"{stage['name']}: {note}" for stage in pipeline.run.manifest["stages"] for note in stage["summary"].get("notes", ())]
     for arm in pipeline.agents:
         summary: Mapping[str, Any] = pipeline.answers(arm).summary
         if summary["failed"]:
@@ -192,7 +192,8 @@ def _warnings(pipeline: Pipeline) -> list[str]:
             warnings += [f"{name}: {count} rows dropped: {reason}" for reason, count in stage.summary[name]["drops"].items()]
             if "task" in stage.summary and (cut := stage.summary[name]["truncated"]):
                 warnings.append(f"{name}: {cut} texts are longer than a row and were cut or read in windows")
-    if not pipeline.predicts and not list(read_examples(pipeline.data.path / "prompts.jsonl")):
+    demonstrated, prompts = (any(read_conversations(pipeline.data.path / f"{name}.jsonl")) for name in ("test", "prompts"))
+    if pipeline.plays and demonstrated and not prompts:
         warnings.append("no held-out prompts (data.prompts): only held-out demonstrations were asked")
     return warnings
 

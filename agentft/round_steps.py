@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentft import arms
 from agentft.contracts import CriticContext, DataContext, GenerationSettings
-from agentft.data.jsonl import iter_rows, read_examples, write_examples, write_rows
+from agentft.data.jsonl import iter_rows, read_conversations, read_examples, write_examples, write_rows
 from agentft.data.split import known_prompts, prompt_key
 from agentft.errors import DataError
 from agentft.feedback import pairs as making
@@ -69,7 +69,7 @@ def lock(round_: Round, out: Path) -> Outcome:
         prompts = [prompts[index] for index in chosen]
     if not prompts:
         raise DataError(f"refine.prompts: no prompt is left to practise on; dropped: {dict(ctx.drops)}")
-    trained = list(read_examples(pipeline.data.path / "train.jsonl"))
+    trained = list(read_conversations(pipeline.data.path / "train.jsonl"))
     pools = {
         "practise": len(prompts),
         "gate": len(gate),
@@ -104,7 +104,7 @@ def lock(round_: Round, out: Path) -> Outcome:
 
 def gate_and_test(data: Path) -> tuple[list[Example], list[Example]]:
     """The gate pool (``data.prompts``; held-out demonstrations where there are none) and the test pool, as prompts."""
-    prompts, test = ([e.as_prompt()[0] for e in read_examples(data / f"{name}.jsonl")] for name in ("prompts", "test"))
+    prompts, test = ([e.as_prompt()[0] for e in read_conversations(data / f"{name}.jsonl")] for name in ("prompts", "test"))
     return (prompts, test) if prompts else (test, [])
 
 

@@ -51,6 +51,7 @@ LAYERS = [
         "arms",
         "head_arms",
         "data_models",
+        "text_arms",
         "pipeline",
         "lineage",
         "critic_check",

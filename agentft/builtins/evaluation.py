@@ -74,6 +74,18 @@ def agentft_evaluators() -> list[EvaluatorSpec]:
         ),
         EvaluatorSpec("perplexity", "Perplexity of held-out demonstrations", f"{_E}.perplexity:perplexity", consumes="example"),
         EvaluatorSpec(
+            "text-perplexity",
+            "Perplexity and bits per byte of held-out raw texts",
+            f"{_E}.texts:text_perplexity",
+            consumes="text",
+        ),
+        EvaluatorSpec(
+            "masked-perplexity",
+            "How well an encoder guesses masked tokens of held-out texts",
+            f"{_E}.texts:masked_perplexity",
+            consumes="masked-text",
+        ),
+        EvaluatorSpec(
             "similarity",
             "MiniLM similarity to the demonstrated answer",
             f"{_E}.semantic:similarity",

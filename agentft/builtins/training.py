@@ -5,6 +5,7 @@ from __future__ import annotations
 from agentft.components import BackendSpec, LossSpec, ModelRef, TrainerSpec
 from agentft.hookspecs import hookimpl
 
+_TEXTS = "agentft.render.texts"
 _HEADS, _LOSSES = "agentft.train.heads", "agentft.train.losses"
 _TASKS = {
     "classify": "One class or several per text, by a head on an encoder or a chat model",
@@ -39,6 +40,31 @@ def agentft_trainers() -> list[TrainerSpec]:
             "agentft.train.reward:RewardConfig",
             consumes="preference",
             produces="reward",
+        ),
+        TrainerSpec(
+            "clm",
+            "Raw texts for a chat model: the words and facts of a field",
+            "agentft.train.clm:train",
+            "agentft.train.clm:ClmConfig",
+            consumes="text",
+            rows=f"{_TEXTS}:clm_rows",
+        ),
+        TrainerSpec(
+            "mlm",
+            "Raw texts for an encoder, by guessing masked tokens",
+            "agentft.train.mlm:train",
+            "agentft.train.mlm:MlmConfig",
+            consumes="text",
+            produces="encoder",
+            rows=f"{_TEXTS}:mlm_rows",
+        ),
+        TrainerSpec(
+            "seq2seq",
+            "Conversations for an encoder-decoder such as T5, BART or Marian",
+            "agentft.train.seq2seq:train",
+            "agentft.train.seq2seq:Seq2SeqConfig",
+            produces="seq2seq",
+            rows=f"{_TEXTS}:seq2seq_rows",
         ),
         *(
             TrainerSpec(

@@ -90,6 +90,16 @@ def read_records(path: Path) -> Iterator[Example | Labelled]:
     return _parsed(path, record_from_dict)
 
 
+def read_conversations(path: Path) -> Iterator[Example]:
+    """The conversations among the records; raw texts and labelled rows may stand beside them."""
+    return (row for row in read_records(path) if isinstance(row, Example))
+
+
+def read_texts(path: Path) -> Iterator[Labelled]:
+    """The raw texts and labelled rows among the records."""
+    return (row for row in read_records(path) if isinstance(row, Labelled))
+
+
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write mappings as JSON lines; returns their number."""
     count = 0

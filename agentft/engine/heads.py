@@ -71,13 +71,22 @@ def head_modules(model: Any) -> list[str]:
 
 def is_causal(path: str) -> bool:
     """Whether the model at ``path`` reads from left to right, by its kind; only ``config.json`` is read."""
+    return family(path) == "causal"
+
+
+def family(path: str) -> str:
+    """``causal``, ``encoder`` or ``seq2seq`` (an encoder-decoder), by the kind of the model at ``path``; empty: not known."""
     import json
 
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
 
-    kind = json.loads((Path(path) / "config.json").read_text("utf-8")).get("model_type", "")
-    return kind in CAUSAL and kind not in MASKED
+    config = json.loads((Path(path) / "config.json").read_text("utf-8"))
+    kind = config.get("model_type", "")
+    if config.get("is_encoder_decoder"):
+        return "seq2seq"
+    # BERT and its kin can be built as decoders too; as they come they read both ways.
+    return "encoder" if kind in MASKED else "causal" if kind in CAUSAL else ""
 
 
 def readable_length(path: str, wanted: int) -> int:

@@ -228,6 +228,7 @@ def load_model(
     *,
     trainable: bool = False,
     dtype: str | None = None,
+    kind: str = "AutoModelForCausalLM",
     prepare: Callable[[Any], Any] | None = None,
     **further: Any,
 ) -> Any:
@@ -239,6 +240,7 @@ def load_model(
         adapter: folder of a PEFT adapter.
         trainable: for training: the adapter's weights require gradients, and nothing is moved to the device (the trainer does).
         dtype: ``float32`` ...; default ``profile.decode_dtype``.
+        kind: transformers' class for models of this kind.
         prepare: applied to the model before the adapter is put on it.
         further: arguments of ``from_pretrained``, for example a quantisation.
 
@@ -249,11 +251,11 @@ def load_model(
 
     with quiet_libraries():
         import torch
-        from transformers import AutoModelForCausalLM
+        import transformers
 
         model: Any
         try:
-            model = AutoModelForCausalLM.from_pretrained(
+            model = getattr(transformers, kind).from_pretrained(
                 ref.path,
                 dtype=getattr(torch, dtype or profile.decode_dtype),
                 attn_implementation=profile.attention,

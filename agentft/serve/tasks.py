@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from agentft.data.jsonl import iter_rows, read_examples
+from agentft.data.jsonl import iter_rows, read_conversations
 from agentft.errors import DataError, UserError
 from agentft.records import Example
 
@@ -51,7 +51,7 @@ def tasks_of_run(manifest: Mapping[str, Any], stages: Path) -> list[Task]:
     data = next((stages / stage["folder"] for stage in manifest["stages"] if stage["name"] == "data"), None)
     if not answers or data is None:
         raise UserError(f"run {manifest['id']} has no answers yet; continue it with `agentft run`")
-    prompts = [*read_examples(data / "prompts.jsonl"), *read_examples(data / "test.jsonl")]
+    prompts = [*read_conversations(data / "prompts.jsonl"), *read_conversations(data / "test.jsonl")]
     texts = {
         stage["name"].removeprefix("answers-"): {row["id"]: row["text"] for row in iter_rows(stages / stage["folder"] / "answers.jsonl")}
         for stage in answers

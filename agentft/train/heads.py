@@ -111,9 +111,7 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
     ctx = LossContext(task.name, task.labels, task.counts, task.multi)
     set_seed(job.seed)  # the head is drawn
     model = head_on(job, profile, task)
-    arguments = arguments_for(
-        "TrainingArguments", job, profile, len(rows.ids), validation is not None, {}, micro=_micro_batch(config, rows)
-    )
+    arguments = arguments_for("TrainingArguments", job, profile, len(rows.ids), validation is not None, {}, micro=micro_batch(config, rows))
     monitor = Monitor(log, job.progress, check_gradient=not arguments.fp16)
     trainer = HeadTrainer(
         order=EpochOrder(rows.lengths, config.batch_size, job.seed),
@@ -149,6 +147,8 @@ def head_on(job: TrainJob, profile: Profile, task: Task) -> Any:
     from agentft.train.setup import frozen_dtype, quantisation, with_strategy
 
     strategy = job.config.strategy
+    if job.adapter is not None:
+        raise TrainingError("the stage before this one left an adapter, on which no head can be put; set `strategy: full` there")
     if strategy.virtual and task.causal:
         raise TrainingError(f"strategy: {strategy.name} with a head needs an encoder; on a chat model use lora")
     dtype, further = frozen_dtype(strategy, profile), quantisation(strategy, profile)
@@ -173,7 +173,7 @@ def default_loss(task: Task) -> Any:
     return lambda logits, targets, ctx: chosen(logits, targets, None, ctx)
 
 
-def _micro_batch(config: HeadOptions, rows: Rows) -> int:
+def micro_batch(config: LoopOptions, rows: Rows) -> int:
     """The largest divisor of the batch that keeps a pass below ``MICRO_TOKENS``; texts are mostly short."""
     typical = sorted(rows.lengths)[int(0.9 * (len(rows.lengths) - 1))]
     room = max(1, MICRO_TOKENS // max(1, typical))

@@ -31,6 +31,7 @@ def fit(
     checkpoint: Path | None,
     started: float,
     last: Callable[[], None] | None = None,
+    write: Callable[[Path], None] | None = None,
 ) -> TrainResult:
     """Train from ``checkpoint`` (or the beginning) to the end, and save what came out.
 
@@ -38,6 +39,7 @@ def fit(
         monitor: the callback that writes ``out/metrics.jsonl``.
         started: ``time.perf_counter()`` when the job began.
         last: called after the last step, for example to evaluate once more.
+        write: for methods that leave a whole model whatever the strategy: writes it into the folder that it is given.
     """
     from transformers import PrinterCallback
 
@@ -58,9 +60,10 @@ def fit(
             last()
     if trunk is not None:
         trunk.remove()
-    adapter = config.strategy.adapter
-    folder = save(job, trainer, adapter)
+    adapter = config.strategy.adapter and write is None
+    # Counted before anything is written, which may merge an adapter into the model.
     trainable, total = counted(trainer.model)
+    folder = save(job, trainer, adapter, write)
     return TrainResult(
         adapter=folder if adapter else None,
         model=None if adapter else folder,
@@ -94,14 +97,16 @@ def counted(model: Any) -> tuple[int, int]:
     return sum(count for p, count in each if p.requires_grad), sum(count for _, count in each)
 
 
-def save(job: TrainJob, trainer: Any, adapter: bool) -> Path:
+def save(job: TrainJob, trainer: Any, adapter: bool, write: Callable[[Path], None] | None = None) -> Path:
     """Write the result next to its final place and rename it, so that a folder of that name is always complete."""
     final = job.out / ("adapter" if adapter else "model")
     part = final.with_name(final.name + ".part")
     for old in (part, final):
         shutil.rmtree(old, ignore_errors=True)
     model = trainer.accelerator.unwrap_model(trainer.model)
-    if adapter:
+    if write is not None:
+        write(part)
+    elif adapter:
         forget_start(model)
         model.save_pretrained(part, save_embedding_layers=False)
         (part / "README.md").unlink(missing_ok=True)  # peft's card, empty but for the path of the base model

@@ -30,8 +30,11 @@ class Rows:
         return sum(self.lengths)
 
 
-def read_rows(path: Path) -> Rows:
+def read_rows(path: Path, aligned: bool = True) -> Rows:
     """Read rows as :mod:`agentft.render.rows` writes them.
+
+    Args:
+        aligned: there is a label per token; false for source and target, where ``lengths`` is the sum of both.
 
     Raises:
         TrainingError: no rows, a row without a label, or labels and tokens of different length.
@@ -55,11 +58,11 @@ def read_rows(path: Path) -> Rows:
     lengths = pc.list_value_length(table["input_ids"]).to_numpy()
     labels = pc.list_value_length(table["labels"]).to_numpy()
     names = [name if name is not None else f"row {i + 1}" for i, name in enumerate(table["id"].to_pylist())]
-    if (lengths != labels).any():
+    if aligned and (lengths != labels).any():
         raise TrainingError(f"{path.name}: row '{names[int(np.argmax(lengths != labels))]}' has not one label per token")
-    owner = np.repeat(np.arange(len(lengths)), lengths)
+    owner = np.repeat(np.arange(len(labels)), labels)
     counts = np.bincount(owner, weights=pc.list_flatten(table["labels"]).to_numpy() != -100, minlength=len(lengths))
     if (counts == 0).any():
         raise TrainingError(f"{path.name}: row '{names[int(np.argmin(counts))]}' has no supervised token, there is nothing to learn in it")
     dataset = Dataset(table.select(["input_ids", "labels"]).append_column("row", pa.array(range(len(names)), pa.int64())))
-    return Rows(dataset, names, lengths.tolist(), int(counts.sum()))
+    return Rows(dataset, names, (lengths if aligned else lengths + labels).tolist(), int(counts.sum()))

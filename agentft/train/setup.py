@@ -80,7 +80,7 @@ def quantisation(strategy: Strategy, profile: Profile) -> dict[str, Any]:
     return {"quantization_config": config, "device_map": {"": profile.device}}
 
 
-def load(job: TrainJob, profile: Profile) -> tuple[Any, Any]:
+def load(job: TrainJob, profile: Profile, kind: str = "AutoModelForCausalLM", task_type: str = "CAUSAL_LM") -> tuple[Any, Any]:
     """The model to train, and the configuration of a fresh adapter (None where there is nothing to add)."""
     from agentft.engine.models import load_model
     from agentft.train.adapters import why_not_continued
@@ -88,10 +88,10 @@ def load(job: TrainJob, profile: Profile) -> tuple[Any, Any]:
     strategy = job.config.strategy
     further = quantisation(strategy, profile)
     model = load_model(
-        job.model, profile, adapter=job.adapter, trainable=True, dtype=frozen_dtype(strategy, profile), prepare=_prepare, **further
+        job.model, profile, adapter=job.adapter, trainable=True, dtype=frozen_dtype(strategy, profile), prepare=_prepare, kind=kind, **further
     )
     if not job.adapter:
-        return with_strategy(model, strategy, task_type="CAUSAL_LM", job_seed=job.seed)
+        return with_strategy(model, strategy, task_type=task_type, job_seed=job.seed)
     had = model.peft_config["default"]
     if strategy.adapter:
         if reason := why_not_continued(had, strategy):
@@ -102,7 +102,7 @@ def load(job: TrainJob, profile: Profile) -> tuple[Any, Any]:
             f"strategy: {strategy.name} cannot follow a stage with virtual tokens, which cannot be merged into the model's weights; "
             "continue with the same strategy, or use lora in the stage before"
         )
-    return with_strategy(model.merge_and_unload().requires_grad_(), strategy, task_type="CAUSAL_LM", job_seed=job.seed)
+    return with_strategy(model.merge_and_unload().requires_grad_(), strategy, task_type=task_type, job_seed=job.seed)
 
 
 def arguments_for(

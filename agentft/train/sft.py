@@ -54,10 +54,11 @@ def train(job: TrainJob) -> TrainResult:
         TrainingError: nothing to learn from, a loss or gradient that is not finite, not enough memory, or options that
             contradict each other.
     """
-    return finished(job, _train)
+    return finished(job, fine_tune)
 
 
-def _train(job: TrainJob, profile: Profile) -> TrainResult:
+def fine_tune(job: TrainJob, profile: Profile) -> TrainResult:
+    """Train on rows with labels, whatever they were made of: what ``sft`` and ``clm`` have in common."""
     from peft.tuners.lora import LoraLayer
     from transformers import EarlyStoppingCallback
 

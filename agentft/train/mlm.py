@@ -1,0 +1,133 @@
+"""Masked language modelling: an encoder learns the words of a field, for a stage with a head that follows."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, model_validator
+
+from agentft.contracts import TrainJob, TrainResult
+from agentft.errors import TrainingError
+from agentft.train.checkpoints import finished
+from agentft.train.options import OURS, LoopOptions, Strategy, check_extra
+
+if TYPE_CHECKING:
+    from agentft.engine.profile import Profile
+
+
+class MlmConfig(LoopOptions):
+    """Options of ``use: mlm``."""
+
+    strategy: Strategy = Field(
+        default_factory=lambda: Strategy.model_validate("full"), description="Which parameters move; an adapter is merged at the end."
+    )
+    batch_size: int = Field(32, ge=1, description="Rows per optimiser step, over all devices.")
+    learning_rate: float | None = Field(None, gt=0, description="Peak rate. Default: 5e-5 with full, 5e-4 with lora.")
+    max_length: int | None = Field(None, ge=8, description="Tokens of a row; default: data.max_length, or what the model can read.")
+    mask: float = Field(0.15, gt=0, le=0.9, description="Share of the tokens that the model has to guess.")
+    whole_words: bool = Field(False, description="Mask all tokens of a word together; a Chinese character counts as a word.")
+
+    @model_validator(mode="after")
+    def _extra_fields(self) -> MlmConfig:
+        check_extra(self.extra, "TrainingArguments", OURS)
+        return self
+
+    @property
+    def rate(self) -> float:
+        return self.learning_rate or (5e-5 if self.strategy.full is not None else 5e-4)
+
+
+def train(job: TrainJob) -> TrainResult:
+    """Train on texts as :func:`agentft.render.texts.mlm_rows` writes them, and leave a whole encoder with its masked-language-model head.
+
+    The masks of training are a function of seed, epoch and row; those of validation of seed and row. ``notes`` says if the
+    model had no such head. Otherwise as :func:`agentft.train.sft.train`.
+
+    Raises:
+        TrainingError: nothing to learn from, a loss that is not finite, not enough memory, or options that contradict each other.
+        DataError: a model without such a head in transformers.
+    """
+    return finished(job, _train)
+
+
+def _train(job: TrainJob, profile: Profile) -> TrainResult:
+    from transformers import EarlyStoppingCallback
+
+    from agentft.engine.masked import drawn_note, encoder_folder, load_masked, vocabulary
+    from agentft.engine.models import load_tokenizer
+    from agentft.train.checkpoints import begin
+    from agentft.train.heads import micro_batch
+    from agentft.train.loop import EpochOrder, Monitor
+    from agentft.train.mlm_loop import MaskingCollator, MlmTrainer, read_masked_rows
+    from agentft.train.outcome import evaluated_at, fit
+    from agentft.train.setup import arguments_for
+
+    config: MlmConfig = job.config
+    started = time.perf_counter()
+    if job.adapter is not None:
+        raise TrainingError("the stage before this one left an adapter, which 'mlm' cannot continue; set `strategy: full` there")
+    rows = read_masked_rows(job.rows)
+    validation = read_masked_rows(job.validation, fixed=True) if job.validation and job.validation.stat().st_size else None
+    if config.early_stopping and validation is None:
+        raise TrainingError("early_stopping needs validation rows; set data.split.validation, or remove early_stopping")
+    log, checkpoint = begin(job)
+    tokenizer = load_tokenizer(job.model)
+    model, drawn = load_masked(job.model, profile, "float32", job.seed)
+    tuner = with_adapter(model, config, drawn)
+    arguments = arguments_for("TrainingArguments", job, profile, len(rows.ids), validation is not None, {}, micro=micro_batch(config, rows))
+    monitor = Monitor(log, job.progress, check_gradient=not arguments.fp16)
+    order = EpochOrder(rows.lengths, config.batch_size, job.seed)
+    trainer = MlmTrainer(
+        order=order,
+        ids=rows.ids,
+        model=model,
+        args=arguments,
+        data_collator=MaskingCollator(order, job.seed, config.mask, tokenizer, vocabulary(tokenizer)),
+        train_dataset=rows.dataset,
+        eval_dataset=validation.dataset if validation else None,
+        processing_class=tokenizer,
+        callbacks=[monitor, *([EarlyStoppingCallback(config.early_stopping)] if config.early_stopping else [])],
+    )
+
+    def evaluate_last() -> None:
+        if validation and not config.early_stopping and not evaluated_at(log, trainer.state.global_step):
+            trainer.evaluate()
+
+    def write(folder: Path) -> None:
+        whole = trainer.accelerator.unwrap_model(trainer.model) if tuner is None else tuner.merge_and_unload()
+        encoder_folder(job.model, whole, folder, tokenizer)
+
+    result = fit(job, profile, trainer, monitor, rows, checkpoint, started, evaluate_last, write)
+    return replace(result, notes=(drawn_note(drawn),) if drawn else ())
+
+
+def with_adapter(model: Any, config: MlmConfig, drawn: list[str]) -> Any:
+    """Put LoRA layers into the model itself; what merges them in the end, or None with ``full``.
+
+    Not a PEFT model around it: a checkpoint then holds the whole model, the drawn head with it, which has to be trained in full.
+    """
+    lora = config.strategy.lora
+    if lora is None:
+        return None
+    from peft import LoraConfig
+    from peft.tuners.lora import LoraModel
+
+    head = [name for name, _ in model.named_children() if name != model.base_model_prefix]
+    fresh = {id(one) for name, one in model.named_parameters() if name in drawn}
+    modules: Any = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    shape = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=modules,
+        bias="none",
+        exclude_modules=rf"({'|'.join(head)})\..*",
+    )
+    tuner = LoraModel(model, shape, "default")
+    for one in model.parameters():
+        if id(one) in fresh:
+            one.requires_grad_(True)
+    return tuner
