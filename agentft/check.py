@@ -100,6 +100,13 @@ _SOURCES_OF = {
 
 
 _KINDS = {"class": "classes", "number": "numbers"}
+_HELD = (("data", "sources"), ("data", "test"))
+# What a trainer leaves behind, in words, and what later trainers of the recipe may leave behind.
+_LEFT = {"model": "a chat model", "head": "a model that predicts labels", "encoder": "an encoder", "seq2seq": "an encoder-decoder"}
+
+_GO_ON = {"model": ("model", "head", "examples"), "encoder": ("encoder", "head"), "head": ("head",), "seq2seq": ("seq2seq",)}
+# What an evaluator of raw texts looks at -> what it can measure.
+_MEASURES = {"text": ("model",), "masked-text": ("encoder",)}
 
 
 class _Check:
@@ -116,6 +123,7 @@ class _Check:
         self.named("backend", ("generation", "backend"), self.recipe.generation.backend)
         self.losses()
         self.chain()
+        self.stages()
         self.evaluation()
         self.heads()
         self.model()
@@ -244,11 +252,33 @@ class _Check:
                     (*path, "use"), f"'{entry.name}' trains nothing that rounds could go on from", "leave out refine, or train first"
                 )
 
+    def stages(self) -> None:
+        """Whether each trainer can go on from what the one before it leaves behind; reward models stand aside."""
+        before = ("", "")
+        for index in range(len(self.recipe.train)):
+            entry = self.entries.get(("train", index))
+            leaves = str(getattr(entry.spec, "produces", "")) if entry else ""
+            if entry is None or leaves == "reward":
+                continue
+            if before[0] and leaves not in _GO_ON.get(before[0], (leaves,)):
+                message = f"'{entry.name}' cannot go on from '{before[1]}', which leaves {_LEFT[before[0]]}"
+                self.report(("train", index, "use"), message, "make two recipes of it")
+            before = leaves, entry.name
+
+    @property
+    def leaves(self) -> str:
+        """What the recipe's last trainer leaves behind, reward models aside; a chat model where nothing is trained."""
+        entries = [self.entries[path] for path in self.entries if path[0] == "train"]
+        found = [kind for entry in entries if (kind := str(getattr(entry.spec, "produces", ""))) not in ("reward", "examples")]
+        return found[-1] if found else "model"
+
     def refinement(self) -> None:
         """What a round needs: critics and trainers of the right kind, and prompts for its gate."""
         refine = self.recipe.refine
         if refine is None:
             return
+        if self.leaves in _LEFT and self.leaves != "model":
+            self.report(("refine",), f"rounds of feedback are for chat models, and the last trainer leaves {_LEFT[self.leaves]}")
         if not self.recipe.data.prompts and not (self.recipe.data.sources and self.recipe.data.split.test > 0):
             self.report(("refine",), "the gate has no prompts to decide on", "name a source under data.prompts")
         control = self.entries.get(("refine", "control"))
@@ -285,12 +315,6 @@ class _Check:
             return
         for path, entry in self.entries.items():
             spec = entry.spec
-            if path[0] == "train" and getattr(spec, "produces", "") in ("model", "reward", "seq2seq"):
-                self.report(
-                    (*path, "use"),
-                    f"'{entry.name}' trains a model that talks, '{heads[0].name}' one that predicts labels",
-                    "use two recipes",
-                )
             if path[0] == "evaluate" and getattr(spec, "consumes", "") != "prediction":
                 self.report(
                     (*path, "use"),
@@ -308,7 +332,23 @@ class _Check:
         for path, entry in self.entries.items():
             if path[0] != "evaluate":
                 continue
-            if getattr(entry.spec, "consumes", "") in ("reference", "example") and not answered:
+            consumes = getattr(entry.spec, "consumes", "")
+            if wanted := _MEASURES.get(consumes, ()):
+                if self.leaves not in wanted:
+                    hint = (
+                        "use: text-perplexity"
+                        if consumes == "masked-text"
+                        else "use: masked-perplexity"
+                        if self.leaves == "encoder"
+                        else ""
+                    )
+                    self.report((*path, "use"), f"'{entry.name}' cannot measure what the recipe trains, {_LEFT[self.leaves]}", hint)
+                elif not held_out or not self.texts():
+                    message = f"'{entry.name}' needs held-out texts, and there are none"
+                    self.report((*path, "use"), message, "name a source of texts, and set data.split.test above 0")
+            elif self.leaves == "encoder":
+                self.report((*path, "use"), f"'{entry.name}' looks at answers, and an encoder gives none", "use: masked-perplexity")
+            elif consumes in ("reference", "example") and not answered:
                 self.report(
                     (*path, "use"),
                     f"'{entry.name}' compares with held-out demonstrations, and there are none",
@@ -331,6 +371,10 @@ class _Check:
                 self.report(("data", "prompts", index), message, "leave it out here; data.split.test holds rows back for the evaluation")
         if not recipe.train and not recipe.evaluate:
             self.report((), "the recipe does nothing: it neither trains nor evaluates", "add train: or evaluate:")
+
+    def texts(self) -> bool:
+        """Whether some source gives raw texts, or rows with labels, which are texts too."""
+        return any(self.produces(path) in ("text", "labelled") for path in self.entries if path[:2] in _HELD)
 
     def model(self) -> None:
         reference = self.recipe.model

@@ -103,3 +103,45 @@ def tiny_encoder(folder: Path, seed: int = 0, **changes) -> ModelRef:
     BertModel(BertConfig(**(settings | changes))).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return ModelRef(str(folder), str(folder), "1" * 64, "folder")
+
+
+def tiny_seq2seq(folder: Path, kind: str = "t5", seed: int = 0) -> ModelRef:
+    """Write a random two-layer T5 or BART with a tokenizer of bytes that ends every text to ``folder``."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import BartConfig, BartForConditionalGeneration, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    special = ["<pad>", "</s>", "<unk>"]
+    backend = Tokenizer(models.BPE(vocab={text: i for i, text in enumerate(special + alphabet)}, merges=[], unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens(special)
+    backend.post_processor = processors.TemplateProcessing(single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", pad_token="<pad>", unk_token="<unk>")
+    torch.manual_seed(seed)
+    ends = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
+    if kind == "t5":
+        model = T5ForConditionalGeneration(
+            T5Config(vocab_size=len(tokenizer), d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, dropout_rate=0.0, **ends)
+        )
+    else:
+        layers = {
+            f"{side}_{what}": n for side in ("encoder", "decoder") for what, n in (("layers", 2), ("attention_heads", 4), ("ffn_dim", 48))
+        }
+        model = BartForConditionalGeneration(
+            BartConfig(
+                vocab_size=len(tokenizer),
+                d_model=32,
+                max_position_embeddings=128,
+                dropout=0.0,
+                init_std=0.2,
+                bos_token_id=1,
+                forced_eos_token_id=1,
+                **layers,
+                **ends,
+            )
+        )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return ModelRef(str(folder), str(folder), "2" * 64, "folder")

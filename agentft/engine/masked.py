@@ -133,15 +133,15 @@ class MaskedModel:
         rows = []
         for row in masked_rows(TextEncoder(self.tokenizer), texts, self.size, self.whole, Report()):
             draw = Random(f"{self.seed}/held out/{row['id']}")
-            hidden, labels = masked(
+            covered, wanted = masked(
                 row["input_ids"], row["words"], draw, share=self.share, mask_id=self.tokenizer.mask_token_id, vocabulary=random_ones
             )
-            rows.append((row["of"], row["input_ids"], hidden, labels))
+            rows.append((row["of"], row["input_ids"], covered, wanted))
         order = sorted(range(len(rows)), key=lambda index: len(rows[index][1]))
         found: dict[int, tuple[float, list[int]]] = {}
         while order:
             batch, order = self._take(order, rows)
-            hidden, labels = ([rows[index][part] for index in batch] for part in (2, 3))
+            hidden, labels = [rows[index][2] for index in batch], [rows[index][3] for index in batch]
             tensors = (pad(hidden, self.tokenizer.pad_token_id), pad([[1] * len(one) for one in hidden], 0), pad(labels, -100))
             with torch.inference_mode():
                 losses, owner, best = masked_losses(self.model, *(one.to(self.profile.device) for one in tensors))

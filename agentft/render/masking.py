@@ -29,9 +29,9 @@ def masked(
         DataError: no token can be chosen.
     """
     places: dict[int, list[int]] = {}
-    for place, word in enumerate(words):
-        if word >= 0:
-            places.setdefault(word, []).append(place)
+    for place, number in enumerate(words):
+        if number >= 0:
+            places.setdefault(number, []).append(place)
     if not places:
         raise DataError("a row has no token that can be masked")
     wanted = max(1, round(share * sum(map(len, places.values()))))

@@ -118,14 +118,10 @@ def with_adapter(model: Any, config: MlmConfig, drawn: list[str]) -> Any:
     head = [name for name, _ in model.named_children() if name != model.base_model_prefix]
     fresh = {id(one) for name, one in model.named_parameters() if name in drawn}
     modules: Any = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
-    shape = LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=modules,
-        bias="none",
-        exclude_modules=rf"({'|'.join(head)})\..*",
-    )
+    # The output layer shares its weights with the embeddings: no adapter may be merged into it.
+    outside = rf"({'|'.join(head)})(\..*)?"
+    alpha: Any = lora.alpha
+    shape = LoraConfig(r=lora.r, lora_alpha=alpha, lora_dropout=lora.dropout, target_modules=modules, exclude_modules=outside, bias="none")
     tuner = LoraModel(model, shape, "default")
     for one in model.parameters():
         if id(one) in fresh:

@@ -88,7 +88,14 @@ def load(job: TrainJob, profile: Profile, kind: str = "AutoModelForCausalLM", ta
     strategy = job.config.strategy
     further = quantisation(strategy, profile)
     model = load_model(
-        job.model, profile, adapter=job.adapter, trainable=True, dtype=frozen_dtype(strategy, profile), prepare=_prepare, kind=kind, **further
+        job.model,
+        profile,
+        adapter=job.adapter,
+        trainable=True,
+        dtype=frozen_dtype(strategy, profile),
+        prepare=_prepare,
+        kind=kind,
+        **further,
     )
     if not job.adapter:
         return with_strategy(model, strategy, task_type=task_type, job_seed=job.seed)
