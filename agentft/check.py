@@ -103,7 +103,6 @@ _KINDS = {"class": "classes", "number": "numbers"}
 _HELD = (("data", "sources"), ("data", "test"))
 # What a trainer leaves behind, in words, and what later trainers of the recipe may leave behind.
 _LEFT = {"model": "a chat model", "head": "a model that predicts labels", "encoder": "an encoder", "seq2seq": "an encoder-decoder"}
-
 _GO_ON = {"model": ("model", "head", "examples"), "encoder": ("encoder", "head"), "head": ("head",), "seq2seq": ("seq2seq",)}
 # What an evaluator of raw texts looks at -> what it can measure.
 _MEASURES = {"text": ("model",), "masked-text": ("encoder",)}

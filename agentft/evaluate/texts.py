@@ -20,7 +20,7 @@ def text_perplexity(samples: Sequence[Sample], generate: Generate, config: Any, 
         ``text-perplexity``: exp(total NLL / total tokens) over all texts, lower is better; no per-sample values, as for
             :func:`agentft.evaluate.perplexity.perplexity`.
         ``text-perplexity/nll``: mean over texts of the negative log-likelihood per token (nats); paired and tested.
-        ``text-perplexity/bits-per-byte``: mean over texts of NLL / (ln 2 * bytes of the text in UTF-8); paired and tested. It does not
+        ``bits-per-byte``: mean over texts of NLL / (ln 2 * bytes of the text in UTF-8); paired and tested. It does not
             depend on how a tokenizer cuts the text, so that it compares models with different tokenizers, and Chinese texts (3 bytes
             a character) with each other. Its summary tells the figure of all texts together.
 
@@ -37,7 +37,7 @@ def text_perplexity(samples: Sequence[Sample], generate: Generate, config: Any, 
     scored = [name for name, value in bits.items() if not math.isnan(value)]
     corpus = sum(bits[name] for name in scored) / sum(size[name] for name in scored) if scored else NAN
     of_bytes = score_from(
-        "text-perplexity/bits-per-byte",
+        "bits-per-byte",
         {name: value / size[name] for name, value in bits.items()},
         {text.id: text.group_key for text in ctx.texts},
         seed=ctx.seed,

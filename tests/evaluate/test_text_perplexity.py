@@ -39,8 +39,8 @@ def test_bits_per_byte_do_not_depend_on_the_number_of_tokens():
 
     few, many = scores(4), scores(8)
     assert few["text-perplexity"].value == pytest.approx(4.0) and many["text-perplexity"].value == pytest.approx(2.0)
-    bits = few["text-perplexity/bits-per-byte"]
-    assert bits.per_sample == many["text-perplexity/bits-per-byte"].per_sample == {"en": 8 / 16, "zh": 8 / 18}, "3 bytes a character"
+    bits = few["bits-per-byte"]
+    assert bits.per_sample == many["bits-per-byte"].per_sample == {"en": 8 / 16, "zh": 8 / 18}, "3 bytes a character"
     assert bits.value == pytest.approx((8 / 16 + 8 / 18) / 2) and f"{16 / 34:.4f}" in bits.summary and bits.direction == "lower"
 
 

@@ -66,7 +66,7 @@ def test_texts_and_then_conversations(strategies, models, tmp_path):
     assert texts + talks == done["data"]["splits"]["train"] and texts and talks
     rows = {row["name"]: row for row in report["comparisons"]}
     assert rows["text-perplexity/nll"]["n"] + rows["perplexity/nll"]["n"] == done["data"]["splits"]["test"]
-    assert rows["text-perplexity/bits-per-byte"]["tuned"] < rows["text-perplexity/bits-per-byte"]["base"]
+    assert rows["bits-per-byte"]["tuned"] < rows["bits-per-byte"]["base"]
     assert done["answers-base"]["answers"] == rows["perplexity/nll"]["n"], "only conversations are asked"
     # An adapter on a model that the first stage trained in full is put on that model, in the evaluation and in chat.
     on = done["train-1"].get("on", {}).get("path", "")
@@ -85,7 +85,7 @@ def test_texts_alone_need_no_chat_template(models, tmp_path):
     (bare / "chat_template.jinja").unlink()
     recipe = write(tmp_path, str(bare), NOTES, f"{{use: clm, {FAST}, block: 32, strategy: full}}", "text-perplexity")
     _, report = run(recipe)
-    assert {row["name"] for row in report["comparisons"]} == {f"text-perplexity{end}" for end in ("", "/nll", "/bits-per-byte")}
+    assert {row["name"] for row in report["comparisons"]} == {"text-perplexity", "text-perplexity/nll", "bits-per-byte"}
     assert report["samples"] == [] and report["warnings"] == []
     page = CliRunner().invoke(cli, ["data", str(recipe), "--runs", str(tmp_path / "runs")], catch_exceptions=False).output
     assert "clm" in page and "⟦" in page
@@ -139,3 +139,20 @@ def test_what_does_not_fit_is_said_by_check(sources, train, evaluate, says, mode
     with pytest.raises(RecipeError) as error:
         open_recipe(write(tmp_path, models["chat"], sources, train, evaluate))
     assert says in str(error.value) and "recipe.yaml:" in str(error.value)
+
+
+def test_the_recipes_of_the_page_pass_the_check(tmp_path):
+    import re
+
+    from agentft.check import check_recipe
+    from agentft.host import Host
+    from agentft.recipe import Recipe
+
+    page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text("utf-8")
+    recipes = [text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if re.search(r"use: (clm|mlm|seq2seq)", text)]
+    assert len(recipes) >= 4
+    for name in ("notes.csv", "tickets.csv", "chats.jsonl", "pairs.jsonl"):
+        (tmp_path / name).write_text("{}\n", "utf-8")
+    for text in recipes:
+        (tmp_path / "recipe.yaml").write_text(text, "utf-8")
+        assert check_recipe(Recipe.load(tmp_path / "recipe.yaml"), Host(allow=()).catalog) == []
