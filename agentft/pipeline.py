@@ -377,7 +377,6 @@ class Pipeline:
                 "total": result.total,
                 "notes": list(result.notes),
                 "metrics": dict(result.metrics),
-                "notes": list(result.notes),
                 # An adapter on a model that an earlier stage trained in full belongs to that model.
                 **({"on": arms.written(job.model, self.store.stages)} if result.adapter and job.model.origin == "trained" else {}),
             }
