@@ -190,7 +190,7 @@ def arguments_for(
     try:
         return kind(**{key: value for key, value in values.items() if key in known and key not in config.extra}, **config.extra)
     except (TypeError, ValueError) as error:
-        raise TrainingError(f"train: {library.__name__} does not take these options: {error}") from error
+        raise TrainingError(f"train: {'TRL' if library is trl else 'transformers'} does not take these options: {error}") from error
 
 
 def shares_prefix(config: LoopOptions, profile: Profile, arguments: Any) -> bool:

@@ -142,7 +142,7 @@ def test_hub_snapshot_on_disk_needs_no_network(folder, tmp_path):
     (root / "refs" / "main").write_text("abc")
     shutil.copytree(folder, root / "snapshots" / "abc")
     assert models.resolve_builtin("org/tiny").origin == "hub"
-    assert [row["name"] for row in models.list_models()] == ["smollm2-135m", "org/tiny"]
+    assert [row["name"] for row in models.list_models()] == [*models.BUNDLED, "org/tiny"]
     (root / "snapshots" / "abc" / "model.safetensors").unlink()  # a download that was interrupted
     assert models.find("org/tiny").path is None
 
@@ -249,7 +249,7 @@ def test_gguf_becomes_a_model_that_computes_the_same(gguf_file, tiny_ref, cpu, c
     assert tokenizer.chat_template and tokenizer.model_max_length == 512
     assert "quantization_config" not in json.loads((Path(ref.path) / "config.json").read_text())
     assert tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str("a  12")[-1][0] == "2"
-    assert [row["where"] for row in models.list_models()][1:] == ["gguf"]
+    assert [row["where"] for row in models.list_models()][len(models.BUNDLED) :] == ["gguf"]
 
 
 def test_interrupted_conversion_leaves_nothing_behind(gguf_file, monkeypatch):
