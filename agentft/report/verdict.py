@@ -106,6 +106,8 @@ def _sentence(effect: Effect) -> str:
         )
     else:
         levels = f"{_named(effect)}: {base} before tuning, {tuned} after, on {prompts}."
+    if effect.overall_text:
+        levels += f" The figure itself, over all of them: {effect.overall_text}."
     size = plain.size(effect.difference, effect.unit)
     within = f" (95{plain.NBSP}% interval {effect.ci_text[1:-1].replace(', ', ' to ')})" if effect.ci else ""
     if effect.verdict == "info" and effect.direction in ("higher", "lower"):

@@ -84,6 +84,7 @@ def test_hook_agentft_losses(host):
     from agentft.contracts import LossContext
 
     assert {"cross-entropy", "focal", "mse", "huber"} <= set(host.catalog.names("loss"))
+    assert host.catalog.get("loss", "weather/cautious").distribution == "agentft-weather"
     loss = host.catalog.target(host.catalog.get("loss", "mae"))
     assert loss(torch.tensor([[1.0]]), torch.tensor([3.0]), None, LossContext("regress")).tolist() == [2.0]
 

@@ -90,6 +90,15 @@ def test_a_chat_model_takes_a_head_too(tiny_ref, tmp_path):
     assert summary["adapter"] and 0 < summary["trainable"] < summary["total"]
 
 
+def test_a_plugin_s_loss_is_trained_with(encoder, tmp_path, install):
+    install("healthy")
+    manifest = json.loads(run(recipe(tmp_path, encoder, "classify", train=", loss: weather/cautious"), "run", "--json").stdout)
+    assert manifest["status"] == "complete"
+    import fake_weather
+
+    assert ("cautious", (8, 2)) in fake_weather.SEEN
+
+
 def test_divided_test_rows_and_leaks(encoder, tmp_path):
     path = recipe(tmp_path, encoder, "classify", data="  test: [{use: jsonl, path: test.jsonl, records: labelled}]\n")
     path.write_text(path.read_text("utf-8").replace("{validation: 0.1, test: 0.3}", "{validation: 0.1, stratify: label}"), "utf-8")

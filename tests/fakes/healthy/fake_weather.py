@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import agentft
-from agentft.components import CriticSpec, EvaluatorSpec, ModelRef, PersonaSpec, SourceSpec, TemplateSpec, TransformSpec
+from agentft.components import CriticSpec, EvaluatorSpec, LossSpec, ModelRef, PersonaSpec, SourceSpec, TemplateSpec, TransformSpec
 from agentft.errors import Problem
 from agentft.records import Example, Feedback, Message, Score, Verdict
 
@@ -30,6 +30,18 @@ def agentft_sources():
 @agentft.hookimpl
 def agentft_transforms():
     return [TransformSpec("shout", "Upper case", "fake_weather:shout")]
+
+
+@agentft.hookimpl
+def agentft_losses():
+    return [LossSpec("cautious", "Cross-entropy, and a price on large logits", "fake_weather:cautious")]
+
+
+def cautious(logits, targets, config, ctx):
+    from torch.nn.functional import cross_entropy
+
+    SEEN.append(("cautious", tuple(logits.shape)))
+    return cross_entropy(logits, targets, reduction="none") + 0.01 * (logits**2).mean(-1)
 
 
 @agentft.hookimpl
