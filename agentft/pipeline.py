@@ -158,6 +158,7 @@ class Pipeline:
                 **{name: [self._step(part) for part in parts] for name, parts in divided.items()},
                 mix=data.mix,
                 leaks=data.leaks,
+                max_test=data.max_test,
                 ctx=DataContext(
                     persona=self.session.persona,
                     base=self.recipe.base,
@@ -180,6 +181,7 @@ class Pipeline:
             **{name: [part.identity() for part in parts] for name, parts in divided.items()},
             "mix": data.mix,
             "leaks": data.leaks,
+            "max_test": data.max_test,
             "persona": self.session.persona.name,
             "base": str(self.recipe.base.resolve()),
             "seed": self.recipe.seed,

@@ -93,6 +93,7 @@ class Data(Model):
     )
     prompts: Listed[PartUse] = Field(default=(), description="sources of further prompts for the evaluation; no demonstration answers them")
     max_prompts: int | None = Field(default=None, ge=1, description="ask at most that many of `prompts`, drawn by seed; left out: all")
+    max_test: int | None = Field(default=None, ge=1, description="evaluate on at most that many test rows, drawn by seed; left out: all")
     max_length: int = Field(default=1024, ge=32, description="longest training row in tokens")
     on_overflow: Literal["error", "drop", "truncate_turns", "split"] = Field(
         default="truncate_turns",

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from agentft.contracts import DataContext
 from agentft.data.card import Card
-from agentft.data.jsonl import write_examples, write_rows
+from agentft.data.jsonl import read_records, write_examples, write_rows
 from agentft.data.mix import interleaved, weighted
 from agentft.data.split import PARTS, assign, key_of, known_prompts, prompt_key, stratum_of
 from agentft.data.spool import Spool
@@ -67,6 +67,7 @@ def prepare(
     test: Sequence[Step] = (),
     mix: str = "concatenate",
     leaks: str = "drop",
+    max_test: int | None = None,
 ) -> Account:
     """Write ``train``, ``validation``, ``test`` and ``prompts`` (``.jsonl``) and ``account.json`` into ``out``.
 
@@ -82,7 +83,7 @@ def prepare(
     with ExitStack() as stack:
         work = Path(stack.enter_context(TemporaryDirectory(dir=out, prefix="spool-")))
         return _Preparation(out, work, ctx, stack).run(
-            sources, transforms, prompts, validation, test, split_options, max_prompts, mix, leaks
+            sources, transforms, prompts, validation, test, split_options, max_prompts, mix, leaks, max_test
         )
 
 
@@ -105,6 +106,7 @@ class _Preparation:
         max_prompts: int | None,
         mix: str,
         leaks: str,
+        max_test: int | None,
     ) -> Account:
         account, ctx = self.account, self.ctx
         asked = self.spool(self.pool(prompts))
@@ -128,6 +130,8 @@ class _Preparation:
         for part in ("train", "validation"):
             trained.update(map(hash, known_prompts(one.prompt for one in pairs[part])))
         self.write_test(held["test"], trained, leaks)
+        if max_test is not None and self.account.splits["test"] > max_test:
+            self.thin_test(max_test)
         kept = _select_prompts(asked, trained, max_prompts, ctx.seed, account)
         account.splits["prompts"] = write_examples(self.out / "prompts.jsonl", kept)
         if preferences:
@@ -286,6 +290,15 @@ class _Preparation:
                 kept += 1
         self.account.splits["test"] += kept
         _book(self.account, "test", test.rows, kept, ctx)
+
+    def thin_test(self, most: int) -> None:
+        """Only ``most`` of the test rows, drawn by seed."""
+        path, count, ctx = self.out / "test.jsonl", self.account.splits["test"], DataContext()
+        chosen = set(Random(f"{self.ctx.seed}:test").sample(range(count), most))
+        kept = self.spool(row for index, row in enumerate(read_records(path)) if index in chosen)
+        ctx.drops["over max_test"] = count - most
+        self.account.splits["test"] = write_examples(path, kept)
+        _book(self.account, "max_test", count, most, ctx)
 
     def book_source(self, step: Step, read: int, used: int, ctx: DataContext) -> None:
         row = {"name": step.name, "rows": read, "used": used, "dropped": dict(ctx.drops)}

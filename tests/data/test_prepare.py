@@ -88,6 +88,26 @@ def test_weights_sample_or_repeat_and_ids_stay_unique(tmp_path):
     assert not parts["train"] & parts["test"] and not parts["train"] & parts["validation"], "copies stay together"
 
 
+def test_max_test_is_a_seeded_choice_of_divided_rows(tmp_path):
+    found = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        account = prepare(
+            tmp_path / folder,
+            sources=[Step("mine", lambda ctx: iter([talk(f"r{n}") for n in range(20)]))],
+            transforms=[],
+            prompts=[],
+            test=[Step("held", lambda ctx: iter([talk(f"t{n}", f"other {n}") for n in range(30)]))],
+            split_options=SPLIT,
+            max_prompts=None,
+            max_test=10,
+            ctx=DataContext(seed=3),
+        )
+        assert account.splits["test"] == 10 and account.steps[-1]["drops"] == {"over max_test": 20}
+        found.append([e.id for e in read_examples(tmp_path / folder / "test.jsonl")])
+    assert found[0] == found[1] and len(set(found[0])) == 10 and all(name.startswith("t") for name in found[0])
+
+
 def test_nothing_left_says_why(tmp_path):
     with pytest.raises(DataError, match=r"no row is left to train on; 2 rows read; dropped: 2 no answer to learn from"):
         run(tmp_path, [ask("a", "x"), ask("b", "y")])
