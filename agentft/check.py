@@ -206,6 +206,13 @@ class _Check:
         """Record kinds from the sources through the transforms to the trainers. Preferences pass the transforms by."""
         given: dict[str, str] = {}  # kind -> first source of it
         read: set[str] = set()  # kinds before any transform
+        specs = [entry.spec for path, entry in self.entries.items() if path[:2] == ("data", "transforms")]
+        # A prompt has no answer to learn from, but what was asked can be labelled.
+        labels = (
+            {"prompt"}
+            if any(getattr(s, "consumes", "") == "example" and getattr(s, "produces", "") == "labelled" for s in specs)
+            else set()
+        )
         for path, entry in self.entries.items():
             produces, consumes = self.produces(path), getattr(entry.spec, "consumes", "")
             if path[:2] == ("data", "sources"):
@@ -217,7 +224,7 @@ class _Check:
                 else:
                     given.setdefault(produces, entry.name)
                     read.add(produces)
-            elif path[:2] in (("data", "validation"), ("data", "test")) and read and produces not in read:
+            elif path[:2] in (("data", "validation"), ("data", "test")) and read and produces not in read | labels:
                 self.report((*path, "use"), f"'{entry.name}' gives {produces} records, data.sources {' and '.join(sorted(read))} records")
             elif path[:2] in (("data", "prompts"), ("refine", "prompts")) and produces not in ("prompt", "example"):
                 self.report((*path, "use"), f"'{entry.name}' gives {produces} records, which are no prompts")

@@ -95,6 +95,14 @@ def agentft_transforms() -> list[TransformSpec]:
             for name, summary, target, config in parts
         ),
         TransformSpec(
+            "label",
+            "Conversations as rows with a class or a number, by a key of their meta data",
+            f"{_DATA}.labelling:label",
+            f"{_DATA}.labelling:LabelConfig",
+            produces="labelled",
+            everywhere=True,
+        ),
+        TransformSpec(
             "instruct",
             "Labelled rows as instructions and answers, for a chat model",
             f"{_DATA}.instruct:instruct",
