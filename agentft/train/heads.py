@@ -89,24 +89,22 @@ def train(job: TrainJob) -> TrainResult:
 
 
 def _train(job: TrainJob, profile: Profile) -> TrainResult:
-    from transformers import EarlyStoppingCallback, set_seed
+    from transformers import set_seed
 
     from agentft.engine.models import load_tokenizer
     from agentft.render.task import Task
     from agentft.train.checkpoints import begin
     from agentft.train.head_loop import HeadTrainer
-    from agentft.train.loop import EpochOrder, Monitor
+    from agentft.train.loop import EpochOrder, Monitor, callbacks
     from agentft.train.losses import class_weights
-    from agentft.train.outcome import evaluated_at, fit
+    from agentft.train.outcome import fit
+    from agentft.train.rows import read_both
     from agentft.train.setup import arguments_for
 
     config: HeadOptions = job.config
     started = time.perf_counter()
     task = Task.load(job.rows.parent)
-    rows = read_head_rows(job.rows)
-    validation = read_head_rows(job.validation) if job.validation and job.validation.stat().st_size else None
-    if config.early_stopping and validation is None:
-        raise TrainingError("early_stopping needs validation rows; set data.split.validation, or remove early_stopping")
+    rows, validation = read_both(job, read_head_rows)
     log, checkpoint = begin(job)
     ctx = LossContext(task.name, task.labels, task.counts, task.multi)
     set_seed(job.seed)  # the head is drawn
@@ -126,14 +124,10 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
         train_dataset=rows.dataset,
         eval_dataset=validation.dataset if validation else None,
         processing_class=load_tokenizer(job.model),
-        callbacks=[monitor, *([EarlyStoppingCallback(config.early_stopping)] if config.early_stopping else [])],
+        callbacks=callbacks(config, monitor),
     )
 
-    def evaluate_last() -> None:
-        if validation and not config.early_stopping and not evaluated_at(log, trainer.state.global_step):
-            trainer.evaluate()
-
-    result = fit(job, profile, trainer, monitor, rows, checkpoint, started, evaluate_last)
+    result = fit(job, profile, trainer, monitor, rows, checkpoint, started)
     task.save(result.adapter or result.model or job.out)
     return result
 

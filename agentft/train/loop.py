@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 from trl import SFTTrainer
 
 from agentft.engine.score import pad, token_losses
@@ -172,6 +172,12 @@ class Trainer(Watched, SFTTrainer):
         loss = losses.sum() / (max(1, len(losses)) if num_items_in_batch is None else num_items_in_batch)
         self.account(rows, tokens, loss, bad=owner[~torch.isfinite(losses.detach())])
         return (loss, {}) if return_outputs else loss  # transformers asks for outputs where it evaluates, and drops them
+
+
+def callbacks(options: LoopOptions, monitor: Monitor) -> list[TrainerCallback]:
+    """The monitor, and early stopping where the options ask for it."""
+    patience = options.early_stopping
+    return [monitor, *([EarlyStoppingCallback(patience)] if patience else [])]
 
 
 class Monitor(TrainerCallback):

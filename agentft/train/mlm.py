@@ -54,15 +54,13 @@ def train(job: TrainJob) -> TrainResult:
 
 
 def _train(job: TrainJob, profile: Profile) -> TrainResult:
-    from transformers import EarlyStoppingCallback
-
     from agentft.engine.masked import drawn_note, encoder_folder, load_masked, vocabulary
     from agentft.engine.models import load_tokenizer
     from agentft.train.checkpoints import begin
     from agentft.train.heads import micro_batch
-    from agentft.train.loop import EpochOrder, Monitor
+    from agentft.train.loop import EpochOrder, Monitor, callbacks
     from agentft.train.mlm_loop import MaskingCollator, MlmTrainer, read_masked_rows
-    from agentft.train.outcome import evaluated_at, fit
+    from agentft.train.outcome import fit
     from agentft.train.setup import arguments_for
 
     config: MlmConfig = job.config
@@ -71,8 +69,6 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
         raise TrainingError("the stage before this one left an adapter, which 'mlm' cannot continue; set `strategy: full` there")
     rows = read_masked_rows(job.rows)
     validation = read_masked_rows(job.validation, fixed=True) if job.validation and job.validation.stat().st_size else None
-    if config.early_stopping and validation is None:
-        raise TrainingError("early_stopping needs validation rows; set data.split.validation, or remove early_stopping")
     log, checkpoint = begin(job)
     tokenizer = load_tokenizer(job.model)
     model, drawn = load_masked(job.model, profile, "float32", job.seed)
@@ -89,18 +85,14 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
         train_dataset=rows.dataset,
         eval_dataset=validation.dataset if validation else None,
         processing_class=tokenizer,
-        callbacks=[monitor, *([EarlyStoppingCallback(config.early_stopping)] if config.early_stopping else [])],
+        callbacks=callbacks(config, monitor),
     )
-
-    def evaluate_last() -> None:
-        if validation and not config.early_stopping and not evaluated_at(log, trainer.state.global_step):
-            trainer.evaluate()
 
     def write(folder: Path) -> None:
         whole = trainer.accelerator.unwrap_model(trainer.model) if tuner is None else tuner.merge_and_unload()
         encoder_folder(job.model, whole, folder, tokenizer)
 
-    result = fit(job, profile, trainer, monitor, rows, checkpoint, started, evaluate_last, write)
+    result = fit(job, profile, trainer, monitor, rows, checkpoint, started, write)
     return replace(result, notes=(drawn_note(drawn),) if drawn else ())
 
 

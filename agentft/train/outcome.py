@@ -30,15 +30,13 @@ def fit(
     rows: Rows,
     checkpoint: Path | None,
     started: float,
-    last: Callable[[], None] | None = None,
     write: Callable[[Path], None] | None = None,
 ) -> TrainResult:
-    """Train from ``checkpoint`` (or the beginning) to the end, and save what came out.
+    """Train from ``checkpoint`` (or the beginning) to the end, with a validation loss after the last step, and save what came out.
 
     Args:
         monitor: the callback that writes ``out/metrics.jsonl``.
         started: ``time.perf_counter()`` when the job began.
-        last: called after the last step, for example to evaluate once more.
         write: for methods that leave a whole model whatever the strategy: writes it into the folder that it is given.
     """
     from transformers import PrinterCallback
@@ -56,8 +54,8 @@ def fit(
         trunk, said = _trunk(job, profile, trainer, rows)
     with memory_advice(trainer, profile):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        if last:
-            last()
+        if trainer.eval_dataset is not None and not config.early_stopping and not evaluated_at(monitor.log, trainer.state.global_step):
+            trainer.evaluate()
     if trunk is not None:
         trunk.remove()
     adapter = config.strategy.adapter and write is None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agentft.contracts import TrainJob
 from agentft.errors import TrainingError
 
 
@@ -28,6 +30,19 @@ class Rows:
     @property
     def tokens(self) -> int:
         return sum(self.lengths)
+
+
+def read_both(job: TrainJob, read: Callable[[Path], Rows]) -> tuple[Rows, Rows | None]:
+    """The rows of a job and, where it has any, its validation rows.
+
+    Raises:
+        TrainingError: as ``read``; or early stopping has nothing to look at.
+    """
+    rows = read(job.rows)
+    validation = read(job.validation) if job.validation and job.validation.stat().st_size else None
+    if job.config.early_stopping and validation is None:
+        raise TrainingError("early_stopping needs validation rows; set data.split.validation, or remove early_stopping")
+    return rows, validation
 
 
 def read_rows(path: Path, aligned: bool = True) -> Rows:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
 from agentft.contracts import TrainJob, TrainResult
-from agentft.errors import TrainingError
 from agentft.train.checkpoints import finished
 from agentft.train.options import OURS, LoopOptions, Strategy, check_extra
 
@@ -51,24 +51,21 @@ def train(job: TrainJob) -> TrainResult:
 
 def _train(job: TrainJob, profile: Profile) -> TrainResult:
     from peft import get_peft_model
-    from transformers import EarlyStoppingCallback, set_seed
+    from transformers import set_seed
 
     from agentft.engine.models import load_tokenizer
     from agentft.engine.seq2seq import KIND
     from agentft.train.checkpoints import begin
     from agentft.train.heads import micro_batch
-    from agentft.train.loop import EpochOrder, Monitor
-    from agentft.train.outcome import evaluated_at, fit
-    from agentft.train.rows import read_rows
+    from agentft.train.loop import EpochOrder, Monitor, callbacks
+    from agentft.train.outcome import fit
+    from agentft.train.rows import read_both, read_rows
     from agentft.train.seq2seq_loop import Collator, PairTrainer
     from agentft.train.setup import arguments_for, load
 
     config: Seq2SeqConfig = job.config
     started = time.perf_counter()
-    rows = read_rows(job.rows, aligned=False)
-    validation = read_rows(job.validation, aligned=False) if job.validation and job.validation.stat().st_size else None
-    if config.early_stopping and validation is None:
-        raise TrainingError("early_stopping needs validation rows; set data.split.validation, or remove early_stopping")
+    rows, validation = read_both(job, partial(read_rows, aligned=False))
     log, checkpoint = begin(job)
     model, shape = load(job, profile, KIND, "SEQ_2_SEQ_LM")
     if shape is not None:
@@ -86,11 +83,7 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
         train_dataset=rows.dataset,
         eval_dataset=validation.dataset if validation else None,
         processing_class=load_tokenizer(job.model),
-        callbacks=[monitor, *([EarlyStoppingCallback(config.early_stopping)] if config.early_stopping else [])],
+        callbacks=callbacks(config, monitor),
     )
 
-    def evaluate_last() -> None:
-        if validation and not config.early_stopping and not evaluated_at(log, trainer.state.global_step):
-            trainer.evaluate()
-
-    return fit(job, profile, trainer, monitor, rows, checkpoint, started, evaluate_last)
+    return fit(job, profile, trainer, monitor, rows, checkpoint, started)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, model_validator
 
 from agentft.contracts import TrainJob, TrainResult
-from agentft.errors import TrainingError
 from agentft.train.checkpoints import finished
 from agentft.train.options import OURS, LoopOptions, check_extra
 
@@ -60,21 +59,17 @@ def train(job: TrainJob) -> TrainResult:
 def fine_tune(job: TrainJob, profile: Profile) -> TrainResult:
     """Train on rows with labels, whatever they were made of: what ``sft`` and ``clm`` have in common."""
     from peft.tuners.lora import LoraLayer
-    from transformers import EarlyStoppingCallback
 
     from agentft.engine.models import load_tokenizer
     from agentft.train.checkpoints import begin
-    from agentft.train.loop import Collator, EpochOrder, Monitor, Trainer
-    from agentft.train.outcome import evaluated_at, fit
-    from agentft.train.rows import read_rows
+    from agentft.train.loop import Collator, EpochOrder, Monitor, Trainer, callbacks
+    from agentft.train.outcome import fit
+    from agentft.train.rows import read_both, read_rows
     from agentft.train.setup import arguments_for, load, shares_prefix
 
     config: SFTConfig = job.config
     started = time.perf_counter()
-    rows = read_rows(job.rows)
-    validation = read_rows(job.validation) if job.validation and job.validation.stat().st_size else None
-    if config.early_stopping and validation is None:
-        raise TrainingError("early_stopping needs validation rows; set data.split.validation, or remove early_stopping")
+    rows, validation = read_both(job, read_rows)
     log, checkpoint = begin(job)
 
     model, peft_config = load(job, profile)
@@ -95,14 +90,10 @@ def fine_tune(job: TrainJob, profile: Profile) -> TrainResult:
         eval_dataset=validation.dataset if validation else None,
         processing_class=load_tokenizer(job.model),
         peft_config=peft_config,
-        callbacks=[monitor, *([EarlyStoppingCallback(config.early_stopping)] if config.early_stopping else [])],
+        callbacks=callbacks(config, monitor),
     )
     for module in trainer.model.modules():
         if isinstance(module, LoraLayer):  # PEFT would turn its input to float32, and autocast turn it back
             module.cast_input_dtype_enabled = profile.train_dtype == "float32"
 
-    def evaluate_last() -> None:
-        if validation and not config.early_stopping and not evaluated_at(log, trainer.state.global_step):
-            trainer.evaluate()
-
-    return fit(job, profile, trainer, monitor, rows, checkpoint, started, evaluate_last)
+    return fit(job, profile, trainer, monitor, rows, checkpoint, started)
