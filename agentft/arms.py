@@ -236,3 +236,8 @@ def write_scores(out: Path, scores: Sequence[Score]) -> Outcome:
     return Outcome(
         {"scores": {s.name: s.to_dict()["value"] for s in scores}, "unscored": {s.name: s.unscored for s in scores if s.unscored}}
     )
+
+
+def read_scores(folder: Path) -> list[Score]:
+    """What :func:`write_scores` wrote."""
+    return [Score.from_dict(row) for row in json.loads((folder / "scores.json").read_text("utf-8"))]

@@ -570,7 +570,7 @@ def produces(part: Part) -> str:
 
 def read_scores(stage: StageResult) -> list[Score]:
     """Scores of a ``scores-*`` stage."""
-    return [Score.from_dict(row) for row in json.loads((stage.path / "scores.json").read_text("utf-8"))]
+    return arms.read_scores(stage.path)
 
 
 def signal_text(signal: Mapping[str, Any]) -> str:

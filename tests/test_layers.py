@@ -50,6 +50,7 @@ LAYERS = [
         "session",
         "arms",
         "head_arms",
+        "run_compare",
         "data_models",
         "text_arms",
         "pipeline",

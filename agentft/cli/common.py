@@ -75,3 +75,19 @@ def _cell(value: Any) -> str:
     from rich.markup import escape
 
     return "" if value is None else escape(str(value))
+
+
+def comparison_row(row: dict[str, Any]) -> list[Any]:
+    """One comparison as cells: name, both values, difference, interval, number of pairs, verdict."""
+    unit = row["unit"]
+    interval = f"{number(row['ci'][0], unit)} .. {number(row['ci'][1], unit)}" if row["ci"] else ""
+    unscored = f" ({row['unscored_base']}/{row['unscored_tuned']} unscored)" if row["unscored_base"] or row["unscored_tuned"] else ""
+    numbers = [number(row[key], unit) for key in ("base", "tuned", "difference")]
+    return [row["name"], *numbers, interval, f"{row['n']}{unscored}", row["verdict"]]
+
+
+def number(value: float | None, unit: str) -> str:
+    """A value in its unit; a dash where there is none."""
+    if value is None:
+        return "-"
+    return f"{value:.1%}" if unit == "share" else f"{value:.3g}"

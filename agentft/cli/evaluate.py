@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import click
 
-from agentft.cli.common import echo_json, json_option, make_store, open_session, runs_option, set_option, table
+from agentft.cli.common import comparison_row, echo_json, json_option, make_store, number, open_session, runs_option, set_option, table
 
 
 @click.command("evaluate")
@@ -33,23 +32,11 @@ def command(recipe: str, overrides: tuple[str, ...], runs: str, as_json: bool) -
     if as_json:
         echo_json({"run": pipeline.run.id, **data, "worse": worse})
     elif data["comparisons"]:
-        table(["metric", "base", "tuned", "difference", "95 % interval", "n", "verdict"], [_row(row) for row in data["comparisons"]])
+        table(
+            ["metric", "base", "tuned", "difference", "95 % interval", "n", "verdict"], [comparison_row(row) for row in data["comparisons"]]
+        )
     else:
-        table(["metric", "value", "n"], [[s["name"], _number(s["value"], s["unit"]), s["n"]] for s in data["scores"]["base"]])
+        table(["metric", "value", "n"], [[s["name"], number(s["value"], s["unit"]), s["n"]] for s in data["scores"]["base"]])
     if worse:
         click.echo(f"worse than the base model: {', '.join(worse)}", err=True)
         raise click.exceptions.Exit(1)
-
-
-def _row(row: dict[str, Any]) -> list[Any]:
-    unit = row["unit"]
-    interval = f"{_number(row['ci'][0], unit)} .. {_number(row['ci'][1], unit)}" if row["ci"] else ""
-    unscored = f" ({row['unscored_base']}/{row['unscored_tuned']} unscored)" if row["unscored_base"] or row["unscored_tuned"] else ""
-    numbers = [_number(row[key], unit) for key in ("base", "tuned", "difference")]
-    return [row["name"], *numbers, interval, f"{row['n']}{unscored}", row["verdict"]]
-
-
-def _number(value: float | None, unit: str) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.1%}" if unit == "share" else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""``agentft runs``: list, show and clean up."""
+"""``agentft runs``: list, show, compare and clean up."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from agentft.cli.common import echo_json, json_option, make_store, runs_option, table
+from agentft.cli.common import comparison_row, echo_json, json_option, make_store, runs_option, table
 
 
 @click.group("runs")
 def command() -> None:
-    """List, show and clean up runs."""
+    """List, show, compare and clean up runs."""
 
 
 @command.command("list")
@@ -44,6 +44,31 @@ def show_run(run: str, runs: str, as_json: bool) -> None:
     click.echo("  " + ", ".join(f"{name} {version}" for name, version in manifest.get("versions", {}).items()))
     click.echo(f"  model {manifest['model']['reference']} ({manifest['model']['origin']}, {manifest['model']['digest'][:12]})")
     table(["stage", "from", "key", "seconds", "MB", "why"], [_stage_row(stage) for stage in manifest["stages"]])
+
+
+@command.command("compare")
+@click.argument("first")
+@click.argument("second")
+@runs_option
+@json_option
+def compare_two(first: str, second: str, runs: str, as_json: bool) -> None:
+    """Is SECOND better than FIRST? What both trained, paired on the test rows that both were measured on.
+
+    Exit code 1 if a headline metric is significantly worse.
+    """
+    from agentft.reporting import headline
+    from agentft.run_compare import compare_runs
+
+    rows = [row.to_dict() for row in compare_runs(first, second, make_store(runs))]
+    worse = [row["name"] for row in rows if row["verdict"] == "worse" and row["name"] in headline(rows)]
+    if as_json:
+        echo_json({"first": first, "second": second, "comparisons": rows, "worse": worse})
+    else:
+        shown = [comparison_row(row) for row in rows if not row["name"].startswith(("f1-macro/", "ner-f1/"))]
+        table(["metric", "first", "second", "difference", "95 % interval", "n", "verdict"], shown)
+    if worse:
+        click.echo(f"worse than {first}: {', '.join(worse)}", err=True)
+        raise click.exceptions.Exit(1)
 
 
 def _stage_row(stage: dict[str, Any]) -> list[Any]:

@@ -13,7 +13,7 @@ COMMANDS = {
     "annotate": "Rate, edit and comment on answers in the browser",
     "chat": "Talk to an agent in the terminal",
     "report": "Show or rebuild the report of a run",
-    "runs": "List, show and clean up runs",
+    "runs": "List, show, compare and clean up runs",
     "personas": "List, show and render personas",
     "plugins": "List, show and examine plugins",
     "models": "List and fetch models",

@@ -112,6 +112,19 @@ def test_divided_test_rows_and_leaks(encoder, tmp_path):
     assert account["card"]["labels"]["counts"] == {"cold": 18, "warm": 18}
 
 
+def test_two_runs_are_compared_on_the_rows_that_both_have(encoder, tmp_path):
+    path = recipe(tmp_path, encoder, "classify")
+    ids = [
+        json.loads(run(path, "run", "--json", *more).stdout)["id"] for more in ((), ("--set", "train.0.epochs=1", "--set", "name=short"))
+    ]
+    result = CliRunner().invoke(cli, ["runs", "compare", *ids, "--runs", str(tmp_path / "runs"), "--json"])
+    found = {row["name"]: row for row in json.loads(result.stdout)["comparisons"]}
+    assert found["accuracy"]["n"] == 12 and found["accuracy"]["tuned"] <= found["accuracy"]["base"]
+    assert result.exit_code == (1 if json.loads(result.stdout)["worse"] else 0)
+    shown = CliRunner().invoke(cli, ["runs", "compare", ids[0], str(tmp_path / "runs" / ids[0]), "--runs", str(tmp_path / "runs")])
+    assert shown.exit_code == 0 and "inconclusive" in shown.output  # with itself, once by id and once by folder
+
+
 PROBLEMS = [
     (", loss: focl", "", "7:78: no loss 'focl' (did you mean 'focal'?)"),
     (", loss: {use: focal, gama: 2}", "", "7:91: unknown key 'gama' (did you mean 'gamma'?)"),
