@@ -91,9 +91,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5)
     options = parser.parse_args()
     make, rows = (chat_job, options.rows or 48) if options.chat else (head_job, options.rows or 2000)
-    print(
-        f"{rows} rows, {options.epochs} epochs\n{'frozen':>12} {'every step':>11} {'once':>8} {'ratio':>6} {'largest difference of a loss':>29}"
-    )
+    columns = ("frozen", "every step", "once", "ratio", "largest difference of a loss")
+    print(f"{rows} rows, {options.epochs} epochs")
+    print(f"{columns[0]:>12} {columns[1]:>11} {columns[2]:>8} {columns[3]:>6} {columns[4]:>29}")
     for freeze in ({"layers": 20}, {"layers": 28}) if options.chat else ({"layers": 4}, {"only": "head"}):
         found = {}
         for cache in ("off", "on"):
