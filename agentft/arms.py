@@ -168,8 +168,8 @@ def answer(arm: Arm, data: Path, out: Path, progress: Progress) -> Outcome:
     failed = [response for response in responses if response.finish == "error"]
     summary: dict[str, Any] = {"answers": len(responses), "failed": len(failed), "errors": sorted({r.error for r in failed})[:5]}
     summary["profile"] = arm.profile.to_dict()
-    if (loaded := arm.__dict__.get("agent")) is not None and loaded.shots is not None:
-        summary["shots"] = dict(loaded.shots.account)
+    if (shots := getattr(arm.__dict__.get("agent"), "shots", None)) is not None:
+        summary["shots"] = dict(shots.account)
     return Outcome(summary, retry=bool(failed))
 
 

@@ -156,7 +156,8 @@ class TrainResult:
         model: folder of the full model, or None if only an adapter was trained.
         metrics: final numbers (``train_loss``, ``eval_loss``, ``steps``, ``tokens``, ``seconds`` ...).
         trainable: number of parameters that moved; ``total``: number of parameters.
-        notes: what a reader of the report must know, a sentence each.
+        notes: what the report says beside the numbers, a sentence each.
+        warnings: what a reader must know before trusting the result, a sentence each; they stand at the top of the report.
         examples: folder with conversations that are shown before each prompt (see :mod:`agentft.engine.shots`), or None.
     """
 
@@ -166,6 +167,7 @@ class TrainResult:
     trainable: int
     total: int
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     examples: Path | None = None
 
 

@@ -378,6 +378,7 @@ class Pipeline:
                 "trainable": result.trainable,
                 "total": result.total,
                 "notes": list(result.notes),
+                "warnings": list(result.warnings),
                 "metrics": dict(result.metrics),
                 # An adapter on a model that an earlier stage trained in full belongs to that model.
                 **({"on": arms.written(job.model, self.store.stages)} if result.adapter and job.model.origin == "trained" else {}),

@@ -135,6 +135,7 @@ def _training(pipeline: Pipeline) -> list[dict[str, Any]]:
         result.append(
             {"stage": f"{stage['name']} {summary['trainer']}", "curve": curve, "seconds": stage["seconds"]}
             | {key: summary[key] for key in ("trainable", "total", "metrics")}
+            | {"notes": list(summary.get("notes", ()))}
         )
     return result
 
@@ -179,7 +180,7 @@ def _details(stages: Any) -> tuple[dict[str, Any], dict[str, dict[str, float | N
 
 
 def _warnings(pipeline: Pipeline) -> list[str]:
-    warnings = [f"{stage['name']}: {note}" for stage in pipeline.run.manifest["stages"] for note in stage["summary"].get("notes", ())]
+    warnings = [f"{stage['name']}: {note}" for stage in pipeline.run.manifest["stages"] for note in stage["summary"].get("warnings", ())]
     for arm in pipeline.agents:
         summary: Mapping[str, Any] = pipeline.answers(arm).summary
         if summary["failed"]:

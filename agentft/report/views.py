@@ -169,6 +169,7 @@ def training(data: Mapping[str, Any]) -> list[dict[str, Any]]:
             {
                 "stage": plain.string(one.get("stage"), "stage"),
                 "share": share,
+                "notes": plain.strings(one.get("notes")),
                 "seconds": plain.seconds(one.get("seconds")),
                 "metrics": [(_METRICS.get(key, key.replace("_", " ")), _value(metrics[key])) for key in order],
                 "curve": Markup(loss_curve_svg(one.get("curve"), f"loss-{index}")),

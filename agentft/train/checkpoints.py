@@ -56,7 +56,7 @@ def claim(job: TrainJob) -> TrainResult | None:
     except (OSError, ValueError):
         return None
     folders = {key: job.out / data[key] if data.get(key) else None for key in ("adapter", "model", "examples")}
-    data["notes"] = tuple(data.get("notes", ()))
+    data |= {key: tuple(data.get(key, ())) for key in ("notes", "warnings")}
     return TrainResult(**{**data, **folders}) if all(path is None or path.is_dir() for path in folders.values()) else None
 
 

@@ -93,7 +93,7 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
         encoder_folder(job.model, whole, folder, tokenizer)
 
     result = fit(job, profile, trainer, monitor, rows, checkpoint, started, write)
-    return replace(result, notes=(drawn_note(drawn),) if drawn else ())
+    return replace(result, warnings=(drawn_note(drawn),) if drawn else ())
 
 
 def with_adapter(model: Any, config: MlmConfig, drawn: list[str]) -> Any:

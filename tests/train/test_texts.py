@@ -95,7 +95,7 @@ def test_lora_moves_an_adapter_only(kind, models, tmp_path):
     moved = {name for name in before if not torch.equal(before[name], after[f"bert.{name}"])}
     assert moved and all(name.endswith("weight") and ("attention" in name or "dense" in name) for name in moved)
     assert not any("lora" in name for name in after) and (result.model / "tokenizer.json").is_file()
-    assert "drawn anew" in result.notes[0]
+    assert "drawn anew" in result.warnings[0]
 
 
 @pytest.mark.parametrize(
