@@ -186,7 +186,7 @@ def recipe_page() -> str:
         _section("device", Device),
         *_strategies(),
         "## Options of the built-in parts\n\n`agentft plugins show NAME` lists the parts of a plugin.\n",
-        *(_part(catalog, entry) for kind in ("source", "transform", "trainer", "evaluator") for entry in catalog.entries(kind)),
+        *(_part(catalog, entry) for kind in ("source", "transform", "trainer", "loss", "evaluator") for entry in catalog.entries(kind)),
     ]
     return "\n".join(parts)
 

@@ -62,5 +62,7 @@ def test_every_key_and_every_built_in_part_is_on_the_page():
     assert all(f"| `{key}` |" in text for key in Recipe.model_fields)
     catalog = Host(allow=()).catalog
     assert all(
-        f"### {entry.name} ({kind})" in text for kind in ("source", "transform", "trainer", "evaluator") for entry in catalog.entries(kind)
+        f"### {entry.name} ({kind})" in text
+        for kind in ("source", "transform", "trainer", "loss", "evaluator")
+        for entry in catalog.entries(kind)
     )
