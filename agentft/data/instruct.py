@@ -63,8 +63,9 @@ def instruct(records: Iterable[Labelled], config: InstructConfig, ctx: DataConte
     """A conversation of two messages per row: instruction and answer.
 
     A class is answered by its name, several classes by their names, a number with two decimals, a span by its text, and tags by
-    a line ``TYPE: words`` per name; nothing to name is ``none`` (``无``). ``meta`` gets ``label`` (as it was), and for classes
-    ``labels`` and ``choices`` (their names), which an agent is bound to, see :mod:`agentft.engine.choices`.
+    a line ``TYPE: words`` per name; nothing to name is ``none`` (``无``). ``meta`` gets ``label`` (as it was), ``input`` (the text
+    without the instruction), and for classes ``labels`` and ``choices`` (their names), which an agent is bound to, see
+    :mod:`agentft.engine.choices`.
 
     Which classes there are, the language and the task are found in a first pass; the rows lie in a temporary file meanwhile.
     They are left in ``ctx.notes["instruct"]``. Rows that are evaluated on have to be instructed in the same words, so where
@@ -192,7 +193,7 @@ class _Writer:
         inputs.setdefault("text", inputs.get("tokens") or inputs.get("context") or "")
         kind = next(name for name in ("question context", "text pair", "text") if set(name.split()) <= inputs.keys())
         asked = fill(self.template, inputs | {"labels": self.shown, "input": fill(self.words[kind], inputs)})
-        meta = dict(row.meta) | {"label": row.label}
+        meta = dict(row.meta) | {"label": row.label, "input": row.text}
         if self.facts.task.startswith("classify"):
             meta["labels"] = list(self.facts.labels)
         if self.facts.task == "classify":

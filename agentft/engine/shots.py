@@ -109,8 +109,9 @@ def _joined(prompt: Example, shots: Sequence[Example]) -> Example:
 
 
 def query(example: Example) -> str:
-    """What an example is found by: what the user said, the last message of a prompt or a conversation."""
-    return example.as_prompt()[0].last_user
+    """What an example is found by: ``meta.input`` (a text without the instruction around it), else the user's last message."""
+    given = example.meta.get("input")
+    return given if isinstance(given, str) else example.as_prompt()[0].last_user
 
 
 def label(example: Example) -> str:

@@ -44,6 +44,7 @@ def test_classes_become_choices_with_names_of_the_recipe():
     ]
     assert first.meta == {
         "source": "x",
+        "input": "Where is my card?",
         "label": "card_arrival",
         "labels": ["card_arrival", "refund"],
         "choices": ["card arrival", "refund"],
