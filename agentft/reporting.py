@@ -191,12 +191,21 @@ def _warnings(pipeline: Pipeline) -> list[str]:
     for stage in {stage.path: stage for _, stage in pipeline.all_rows}.values():
         for name in ("train", "validation"):
             warnings += [f"{name}: {count} rows dropped: {reason}" for reason, count in stage.summary[name]["drops"].items()]
+            warnings += unknown_tokens(stage.summary[name], name)
             if "task" in stage.summary and (cut := stage.summary[name]["truncated"]):
                 warnings.append(f"{name}: {cut} texts are longer than a row and were cut or read in windows")
     demonstrated, prompts = (any(read_conversations(pipeline.data.path / f"{name}.jsonl")) for name in ("test", "prompts"))
     if pipeline.plays and demonstrated and not prompts:
         warnings.append("no held-out prompts (data.prompts): only held-out demonstrations were asked")
     return warnings
+
+
+def unknown_tokens(signal: Mapping[str, Any], part: str) -> list[str]:
+    """A warning where the model cannot read a tenth of the tokens or more: a Chinese text, say, for an English encoder."""
+    share = signal.get("unknown", 0) / max(1, signal["tokens"])
+    return (
+        [f"{part}: the model does not know {share:.0%} of the tokens; take one that was trained on this language"] if share >= 0.1 else []
+    )
 
 
 def hardware() -> dict[str, Any]:

@@ -53,6 +53,8 @@ def command(recipe: str, overrides: tuple[str, ...], runs: str, shown: int, as_j
 
 def _show_stage(pipeline: Pipeline, name: str, stage: StageResult, shown: int) -> None:
     """What one trainer, or several that take the same rows, will learn from."""
+    from agentft.reporting import unknown_tokens
+
     signal = stage.summary
     if pairs := signal.get("pairs"):
         click.echo(
@@ -72,6 +74,8 @@ def _show_stage(pipeline: Pipeline, name: str, stage: StageResult, shown: int) -
         nl=False,
     )
     click.echo(f"; dropped: {_reasons(train['drops']) or 'none'}")
+    for warning in unknown_tokens(train, "train"):
+        click.secho(f"! {warning}", fg="yellow")
     click.echo(_histogram(lengths))
     if "task" in signal:
         click.echo(train["sample"])

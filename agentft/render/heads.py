@@ -205,7 +205,16 @@ def _labelled(path: Path) -> Iterator[Labelled]:
 
 def _write(encoder: HeadEncoder, rows: Iterable[Labelled], out: Path) -> dict[str, Any]:
     """Counts as :class:`agentft.render.rows.RowsReport` gives them."""
-    report: dict[str, Any] = {"rows_in": 0, "rows_out": 0, "tokens": 0, "supervised_tokens": 0, "longest": 0, "truncated": 0, "sample": ""}
+    report: dict[str, Any] = {
+        "rows_in": 0,
+        "rows_out": 0,
+        "tokens": 0,
+        "supervised_tokens": 0,
+        "longest": 0,
+        "truncated": 0,
+        "unknown": 0,
+        "sample": "",
+    }
     drops: Counter[str] = Counter()
     unknown = set(encoder.task.labels)
     with out.open("w", encoding="utf-8") as stream:
@@ -223,6 +232,7 @@ def _write(encoder: HeadEncoder, rows: Iterable[Labelled], out: Path) -> dict[st
                 stream.write(json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n")
                 report["rows_out"] += 1
                 report["tokens"] += len(window.input_ids)
+                report["unknown"] += window.input_ids.count(encoder.tokenizer.unk_token_id)
                 report["supervised_tokens"] += sum(one != MASKED for one in target) if encoder.task.name == "tag" else 1
                 report["longest"] = max(report["longest"], len(window.input_ids))
                 report["sample"] = report["sample"] or show(encoder, row, window, target)

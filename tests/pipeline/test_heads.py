@@ -125,6 +125,13 @@ def test_two_runs_are_compared_on_the_rows_that_both_have(encoder, tmp_path):
     assert shown.exit_code == 0 and "inconclusive" in shown.output  # with itself, once by id and once by folder
 
 
+def test_a_text_that_the_model_cannot_read_is_said(encoder, tmp_path):
+    path = recipe(tmp_path, encoder, "classify")
+    rows = [{"inputs": {"text": f"我要挂失银行卡{n}"}, "label": "lost" if n % 2 else "late"} for n in range(20)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    assert "does not know" in run(path, "data").output
+
+
 PROBLEMS = [
     (", loss: focl", "", "7:78: no loss 'focl' (did you mean 'focal'?)"),
     (", loss: {use: focal, gama: 2}", "", "7:91: unknown key 'gama' (did you mean 'gamma'?)"),
