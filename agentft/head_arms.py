@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,7 @@ class HeadArm(Arm):
 
     def answer(self, data: Path, out: Path, progress: Progress) -> Outcome:
         """Predict every test row into ``answers.jsonl``."""
-        rows = test_rows(data)
+        rows = self.rows(data)
         if self.trained is None:
             from agentft.engine.baseline import NAMES, Baseline
 
@@ -71,12 +72,23 @@ class HeadArm(Arm):
         used = [part.use for part in self.session.recipe.train if part.use in names]
         return used[-1]
 
+    def rows(self, data: Path) -> list[Labelled]:
+        """The held-out rows; a number that a table holds as text is a number.
+
+        Raises:
+            DataError: a label is of another kind than the task's.
+        """
+        from agentft.render.task import target_of
+
+        rows = test_rows(data)
+        return [replace(row, label=target_of(row, "regress")) for row in rows] if self.task_name == "regress" else rows
+
     def predictions(self, answers: Path, data: Path) -> list[Prediction]:
         """Test rows with the predictions of a stage."""
         from agentft.engine.heads import as_record
 
         found = {row["id"]: row for row in map(json.loads, (answers / "answers.jsonl").read_text("utf-8").splitlines())}
-        return [as_record(found[row.id], row) for row in test_rows(data)]
+        return [as_record(found[row.id], row) for row in self.rows(data)]
 
     def score(self, part: Part, answers: Path, data: Path, out: Path, progress: Progress) -> Outcome:
         session = self.session

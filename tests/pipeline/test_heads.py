@@ -125,6 +125,18 @@ def test_two_runs_are_compared_on_the_rows_that_both_have(encoder, tmp_path):
     assert shown.exit_code == 0 and "inconclusive" in shown.output  # with itself, once by id and once by folder
 
 
+def test_numbers_that_a_table_holds_as_text_are_numbers(encoder, tmp_path):
+    path = recipe(tmp_path, encoder, "regress")
+    lines = "".join(f"{'a' * (n % 5 + 1)},{n % 5 / 4}\n" for n in range(40))
+    (tmp_path / "rows.csv").write_text(f"text,label\n{lines}", "utf-8")
+    source = "{use: jsonl, path: rows.jsonl, records: labelled}"
+    text = path.read_text("utf-8").replace(source, "{use: csv, path: rows.csv, columns: {text: text, label: label}}")
+    path.write_text(text, "utf-8")
+    manifest = json.loads(run(path, "run", "--json").stdout)
+    report = json.loads((tmp_path / "runs" / manifest["id"] / "report.json").read_text("utf-8"))
+    assert {"rmse", "mae", "pearson", "spearman"} <= {row["name"] for row in report["comparisons"]}
+
+
 def test_a_text_that_the_model_cannot_read_is_said(encoder, tmp_path):
     path = recipe(tmp_path, encoder, "classify")
     rows = [{"inputs": {"text": f"我要挂失银行卡{n}"}, "label": "lost" if n % 2 else "late"} for n in range(20)]
