@@ -66,7 +66,7 @@ def run(path: Path, *arguments: str):
     return result
 
 
-@pytest.mark.parametrize("kind", TASKS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[] if kind in ("classify", "tag") else pytest.mark.slow) for kind in TASKS])
 def test_a_task_from_recipe_to_report(kind, encoder, tmp_path):
     path = recipe(tmp_path, encoder, kind)
     manifest = json.loads(run(path, "run", "--json").stdout)

@@ -18,8 +18,15 @@ def encoder(tmp_path_factory):
     return tiny_encoder(tmp_path_factory.mktemp("encoder"))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", ["encoder", "chat model"])
+SLOW = pytest.mark.slow
+FAMILIES = [
+    pytest.param(family, kind, marks=SLOW if family == "chat model" and kind != "classify" else [])
+    for family in ("encoder", "chat model")
+    for kind in KINDS
+]
+
+
+@pytest.mark.parametrize(("family", "kind"), FAMILIES)
 def test_full_training_moves_every_weight_and_predicts_every_row(kind, family, encoder, tiny_ref, cpu, tmp_path):
     import torch
 
@@ -62,7 +69,7 @@ STRATEGIES = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["classify", "tag", "span"])
+@pytest.mark.parametrize("kind", ["classify", *(pytest.param(kind, marks=SLOW) for kind in ("tag", "span"))])
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda one: next(iter(one)) + str(len(str(one))))
 def test_every_strategy_moves_what_it_names_and_the_head(kind, strategy, encoder, cpu, tmp_path):
     import torch
@@ -80,6 +87,7 @@ def test_every_strategy_moves_what_it_names_and_the_head(kind, strategy, encoder
     assert not any(one.error for one in found.predict(KINDS[kind][1]))
 
 
+@SLOW
 def test_it_learns_what_can_be_learned(encoder, cpu, tmp_path):
     for kind, right in (("classify", 16), ("tag", 16), ("span", 14)):
         result = train(job_for(kind, encoder, tmp_path / kind, epochs=12))

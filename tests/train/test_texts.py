@@ -79,7 +79,7 @@ def test_full_training_moves_the_weights_and_lowers_the_loss(kind, models, tmp_p
     assert kind != "mlm" or any("pooler" in name for name in same)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[] if kind == "clm" else pytest.mark.slow) for kind in KINDS])
 def test_lora_moves_an_adapter_only(kind, models, tmp_path):
     import torch
 
@@ -103,10 +103,7 @@ def test_lora_moves_an_adapter_only(kind, models, tmp_path):
     [
         ("clm", "lora"),
         ("mlm", "full"),
-        ("mlm", "lora"),
-        ("t5", "full"),
-        pytest.param("bart", "lora", marks=pytest.mark.slow),
-        pytest.param("t5", "lora", marks=pytest.mark.slow),
+        *(pytest.param(*one, marks=pytest.mark.slow) for one in (("mlm", "lora"), ("t5", "full"), ("bart", "lora"), ("t5", "lora"))),
     ],
 )
 def test_an_interrupted_job_ends_with_the_same_weights(kind, strategy, models, tmp_path):
@@ -138,7 +135,7 @@ def test_micro_batches_change_nothing(kind, models, tmp_path):
     assert max(float((found[0][name] - found[1][name]).abs().max()) for name in found[0]) < 1e-5
 
 
-@pytest.mark.parametrize("kind", [pytest.param("t5", marks=pytest.mark.slow), "bart"])
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.slow) for kind in ("t5", "bart")])
 def test_an_encoder_decoder_learns_and_answers_by_beam_search(kind, models, cpu, tmp_path):
     from agentft.engine.seq2seq import Seq2SeqAgent, target_losses
 

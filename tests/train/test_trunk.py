@@ -59,7 +59,7 @@ def check(found) -> None:
     assert not (first / trunk.FOLDER).exists()
 
 
-@pytest.mark.parametrize("kind", ["classify", "tag", "span"])
+@pytest.mark.parametrize("kind", ["classify", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("tag", "span"))])
 @pytest.mark.parametrize("freeze", [{"layers": 2}, {"only": "head"}], ids=["layers", "head-only"])
 def test_an_encoder_learns_the_same(kind, freeze, encoder, tmp_path):
     options = {"epochs": 3, "learning_rate": 1e-3}
@@ -68,7 +68,7 @@ def test_an_encoder_learns_the_same(kind, freeze, encoder, tmp_path):
     )
 
 
-@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("layers", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_chat_model_learns_the_same(layers, chat, tmp_path):
     check(both(lambda cache: chat_job(chat, tmp_path / cache, strategy={"freeze": {"layers": layers, "cache": cache}}), sft.train))
 
