@@ -128,6 +128,7 @@ class TrainJob:
         pad_token_id: id to pad with.
         loss: the loss that the options name, ``(logits, targets, ctx) -> losses``; None: the trainer's own.
         progress: called as ``progress(step, total, {"loss": ..., "tokens_per_second": ...})``.
+        note: tells the user a sentence before something long or large begins.
         examples: JSON-lines file -> :class:`~agentft.records.Example`; the training conversations as they are, for trainers that produce
             ``examples``.
     """
@@ -144,6 +145,7 @@ class TrainJob:
     device: Mapping[str, Any] = field(default_factory=dict)
     loss: Callable[[Any, Any, LossContext], Any] | None = None
     progress: Callable[[int, int, Mapping[str, float]], None] | None = None
+    note: Callable[[str], None] | None = None
     examples: Path | None = None
 
 

@@ -342,6 +342,7 @@ class Pipeline:
                     adapter=arms.adapter(before),
                     device=self.recipe.device,
                     progress=self.progress.step,
+                    note=self.progress.note,
                     examples=self.data.path / "train.jsonl" if shows else None,
                 ),
             )

@@ -85,7 +85,7 @@ def _trunk(job: TrainJob, profile: Profile, trainer: Any, rows: Rows) -> tuple[A
         lengths[False] = [len(ids) for ids in trainer.eval_dataset["input_ids"]]
     report = job.progress
     progress = None if report is None else lambda done, total: report(done, total, {})
-    trainer.trunk, said = prepare(trainer, freeze.cache, lengths, job.out, profile.train_dtype, job.config.epochs, progress)
+    trainer.trunk, said = prepare(trainer, freeze.cache, lengths, job.out, profile.train_dtype, job.config.epochs, progress, job.note)
     return trainer.trunk, said
 
 

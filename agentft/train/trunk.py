@@ -229,11 +229,13 @@ def prepare(
     dtype: str,
     epochs: float,
     progress: Callable[[int, int], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> tuple[Trunk | None, str]:
     """Hold frozen layers still, and keep their states if that is possible and worth it.
 
     Args:
         wanted: ``auto``, ``on`` or ``off``.
+        tell: told how much disk it takes, before it begins.
 
     Returns: the trunk, filled and installed, or None; and a sentence for the report.
 
@@ -248,6 +250,8 @@ def prepare(
         if wanted == "on":
             raise TrainingError(f"strategy.freeze.cache: the frozen layers cannot be computed once: {reason}; write `cache: auto`")
         return None, f"Frozen layers are computed in every step: {reason}."
+    if tell is not None:
+        tell(f"frozen trunk: what {len(layers)} layers give is kept for {trunk.size / 1e6:.0f} MB on disk while training runs")
     started = time.perf_counter()
     trainer.trunk = trunk  # from here on it runs whole rows: with a shared prefix a layer sees a row in two parts
     trunk.fill(progress)

@@ -100,6 +100,13 @@ def test_a_killed_job_goes_on_and_ends_with_the_same_weights(encoder, tmp_path):
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
+def test_its_size_is_told_before_it_is_filled(encoder, tmp_path):
+    told = []
+    job = job_for("classify", encoder, tmp_path, strategy={"freeze": {"layers": 2}})
+    heads.train(replace(job, note=told.append))
+    assert len(told) == 1 and "2 layers" in told[0] and "MB on disk" in told[0]
+
+
 def test_it_is_refused_where_it_gains_nothing_or_has_no_room(encoder, tmp_path, monkeypatch):
     def job(name, **options):
         return job_for("classify", encoder, tmp_path / name, **options)
