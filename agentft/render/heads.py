@@ -14,10 +14,9 @@ from agentft.contracts import RowsJob
 from agentft.data.jsonl import read_records
 from agentft.errors import DataError
 from agentft.labelled import Labelled
+from agentft.render.conversation import MASKED as MASKED
 from agentft.render.task import Task, TaskName, learn_task, target_of
 from agentft.text import is_chinese
-
-MASKED = -100
 
 
 @dataclass(frozen=True)

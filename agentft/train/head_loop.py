@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import Trainer
 
 from agentft.contracts import LossContext
 from agentft.engine.heads import outputs
 from agentft.engine.score import pad
 from agentft.render.heads import MASKED
 from agentft.render.task import Task
-from agentft.train.loop import EpochOrder, Watched
+from agentft.train.summed import SummedTrainer
 
 
 class Collator:
@@ -49,7 +48,7 @@ class Collator:
         return torch.tensor([[int(one) for one in target] for target in targets]).squeeze(-1)
 
 
-class HeadTrainer(Watched, Trainer):
+class HeadTrainer(SummedTrainer):
     """The loss of every row, token or answer weighed, and divided by all weights of an optimiser step, whatever the micro-batches.
 
     Args:
@@ -60,8 +59,6 @@ class HeadTrainer(Watched, Trainer):
     def __init__(
         self,
         *,
-        order: EpochOrder,
-        ids: Sequence[str],
         task: Task,
         loss: Any,
         context: LossContext,
@@ -69,20 +66,12 @@ class HeadTrainer(Watched, Trainer):
         pad_token_id: int,
         **kwargs: Any,
     ):
-        self.watch(order, ids)
         self.trunk: Any = None  # hidden states behind frozen layers, see agentft.train.trunk
         self._task, self._loss, self._context = task, loss, context
         self._weights = None if weights is None else torch.tensor(weights)
         super().__init__(data_collator=Collator(task, pad_token_id), **kwargs)
-        self.model_accepts_loss_kwargs = True  # the sum is divided by the weights of the whole step, not by its micro-batches
-        self.label_names = ["labels"]
 
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | None:
-        if not batch_samples:
-            return None
-        return torch.stack([self._weigh(batch["labels"]).sum() for batch in batch_samples]).sum().to(device)
-
-    def _weigh(self, labels: torch.Tensor) -> torch.Tensor:
+    def weigh(self, labels: torch.Tensor) -> torch.Tensor:
         """Weight of each row, tag or answer, in the order of :meth:`_losses`."""
         targets = labels[labels != MASKED] if self._task.name == "tag" else labels
         if self._weights is None:
@@ -104,7 +93,7 @@ class HeadTrainer(Watched, Trainer):
         if self.trunk is not None:
             self.trunk.use(rows, self.model.training)
         logits = outputs(model, self._task, inputs["input_ids"], mask, inputs["types"]).float()
-        weights = self._weigh(inputs["labels"])
+        weights = self.weigh(inputs["labels"])
         losses = self._losses(logits, inputs["labels"], mask)
         # A batch without a single tag to learn has no weight; it then counts for nothing.
         total = weights.sum().clamp(min=1e-12) if num_items_in_batch is None else num_items_in_batch

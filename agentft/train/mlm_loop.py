@@ -8,14 +8,14 @@ from random import Random
 from typing import Any
 
 import torch
-from transformers import Trainer
 
 from agentft.engine.masked import masked_losses
 from agentft.engine.score import pad
 from agentft.errors import TrainingError
 from agentft.render.masking import masked
-from agentft.train.loop import EpochOrder, Watched
+from agentft.train.loop import EpochOrder
 from agentft.train.rows import Rows
+from agentft.train.summed import SummedTrainer
 
 
 class MaskingCollator:
@@ -44,19 +44,8 @@ class MaskingCollator:
         return masked(row["input_ids"], row["words"], draw, share=self.share, mask_id=self.mask_id, vocabulary=self.vocabulary)
 
 
-class MlmTrainer(Watched, Trainer):
+class MlmTrainer(SummedTrainer):
     """The mean loss over the masked tokens of an optimiser step, whatever the micro-batches."""
-
-    def __init__(self, *, order: EpochOrder, ids: Sequence[str], **kwargs: Any):
-        self.watch(order, ids)
-        super().__init__(**kwargs)
-        self.model_accepts_loss_kwargs = True  # the sum is divided by the masked tokens of the whole step
-        self.label_names = ["labels"]
-
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | None:
-        if not batch_samples:
-            return None
-        return torch.stack([(batch["labels"] != -100).sum() for batch in batch_samples]).sum().to(device)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         rows, mask = inputs["row"].tolist(), inputs["attention_mask"]

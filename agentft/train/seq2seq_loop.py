@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import Trainer
 
 from agentft.engine.score import pad
 from agentft.engine.seq2seq import target_losses
-from agentft.train.loop import EpochOrder, Watched
+from agentft.train.summed import SummedTrainer
 
 
 class Collator:
@@ -29,24 +28,16 @@ class Collator:
         }
 
 
-class PairTrainer(Watched, Trainer):
+class PairTrainer(SummedTrainer):
     """The mean loss over the target tokens of an optimiser step, whatever the micro-batches.
 
     Args:
         smoothing: label smoothing; only in training.
     """
 
-    def __init__(self, *, order: EpochOrder, ids: Sequence[str], smoothing: float, **kwargs: Any):
-        self.watch(order, ids)
+    def __init__(self, *, smoothing: float, **kwargs: Any):
         self._smoothing = smoothing
         super().__init__(**kwargs)
-        self.model_accepts_loss_kwargs = True  # the sum is divided by the target tokens of the whole step
-        self.label_names = ["labels"]
-
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | None:
-        if not batch_samples:
-            return None
-        return torch.stack([(batch["labels"] != -100).sum() for batch in batch_samples]).sum().to(device)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         rows, mask, labels = inputs["row"].tolist(), inputs["attention_mask"], inputs["labels"]
