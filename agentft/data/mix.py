@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from random import Random
+from typing import TypeVar
 
 from agentft.contracts import DataContext
 from agentft.data.spool import Spool
-from agentft.labelled import Record
+from agentft.labelled import Labelled, Record
+from agentft.records import Example, Preference
+
+T = TypeVar("T", bound=Example | Labelled | Preference)
 
 
-def weighted(spool: Spool, weight: float, random: Random, ctx: DataContext) -> Iterator[Record]:
-    """Every row ``weight`` times; of a fraction, that share of the rows, drawn. Copies come after all of the rows themselves."""
+def weighted(rows: Iterable[T], count: int, weight: float, random: Random, ctx: DataContext) -> Iterator[T]:
+    """Every one of ``count`` rows ``weight`` times; of a fraction, that share of the rows, drawn. Copies come after all of the rows.
+
+    ``rows`` is gone through once for each time, so it must not be an iterator.
+    """
     whole, rest = int(weight), weight - int(weight)
-    chosen = set(random.sample(range(spool.rows), round(rest * spool.rows))) if rest else set()
+    chosen = set(random.sample(range(count), round(rest * count))) if rest else set()
     for _ in range(whole):
-        yield from spool
-    for index, row in enumerate(spool if chosen or not whole else ()):
+        yield from rows
+    for index, row in enumerate(rows if chosen or not whole else ()):
         if index in chosen:
             yield row
         elif not whole:

@@ -124,8 +124,9 @@ class _Preparation:
         place = self.places(rows, preferences, options)
         # Hashes, not texts: a set of a million texts would be the largest thing in memory.
         trained: set[int] = set()
-        later = self.spool(self.changed((row for row in rows if place[key_of(row, options["by"])] == "train"), transforms[first:]))
-        self.write_parts(rows, place, options["by"], held["validation"], later if transforms[first:] else None, trained)
+        learned = (row for row in rows if place[key_of(row, options["by"])] == "train")
+        later = self.spool(self.changed(learned, transforms[first:])) if transforms[first:] else None
+        self.write_parts(rows, place, options["by"], held["validation"], later, trained)
         pairs = {part: [one for one in preferences if place[_pair_key(one, options["by"])] == part] for part in PARTS}
         for part in ("train", "validation"):
             trained.update(map(hash, known_prompts(one.prompt for one in pairs[part])))
@@ -177,7 +178,7 @@ class _Preparation:
             before = len(self.preferences)
             spool = self.spool(self.read(step, fresh))
             mine = self.preferences[before:]
-            self.preferences[before:] = _weighted(mine, step, Random(f"{self.ctx.seed}:{len(found)}"), fresh)
+            self.preferences[before:] = weighted(mine, len(mine), step.weight, Random(f"{self.ctx.seed}:{len(found)}"), fresh)
             fresh.notes["preferences"] = len(mine), len(self.preferences) - before
             found.append((step, spool, fresh))
         counts = [0] * len(found)
@@ -190,7 +191,7 @@ class _Preparation:
             stream = (
                 (index, row)
                 for index, (step, spool, fresh) in enumerate(found)
-                for row in weighted(spool, step.weight, Random(f"{self.ctx.seed}:{index}"), fresh)
+                for row in weighted(spool, spool.rows, step.weight, Random(f"{self.ctx.seed}:{index}"), fresh)
             )
         for index, row in stream:
             counts[index] += 1
@@ -357,15 +358,6 @@ def _distinct(preferences: list[Preference], account: Account) -> list[Preferenc
     if preferences:
         _book(account, "preferences", len(preferences), len(kept), ctx)
     return list(kept.values())
-
-
-def _weighted(rows: list[Preference], step: Step, random: Random, ctx: DataContext) -> list[Preference]:
-    whole, rest = int(step.weight), step.weight - int(step.weight)
-    chosen = set(random.sample(range(len(rows)), round(rest * len(rows))))
-    for index, row in enumerate(rows):
-        if whole == 0 and index not in chosen:
-            ctx.drop(f"left out by weight {step.weight:g}", row.id)
-    return rows * whole + [row for index, row in enumerate(rows) if index in chosen]
 
 
 def _select_prompts(asked: Spool, trained: set[int], limit: int | None, seed: int, account: Account) -> list[Record]:

@@ -182,21 +182,11 @@ def read_head_rows(path: Path) -> Rows:
     """
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.json
     from datasets import Dataset
 
-    from agentft.train.rows import Rows
+    from agentft.train.rows import Rows, read_table
 
-    if path.stat().st_size == 0:
-        raise TrainingError(f"{path.name}: there is not one row to train on; `agentft data RECIPE` shows where rows were dropped")
-    ids = pa.list_(pa.int32())
-    schema = pa.schema([("id", pa.string()), ("input_ids", ids), ("types", pa.list_(pa.int8())), ("target", pa.list_(pa.float64()))])
-    table = pyarrow.json.read_json(
-        path,
-        read_options=pyarrow.json.ReadOptions(block_size=1 << 26),
-        parse_options=pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
-    ).combine_chunks()
-    names = table["id"].to_pylist()
+    columns = {"input_ids": pa.list_(pa.int32()), "types": pa.list_(pa.int8()), "target": pa.list_(pa.float64())}
+    table, names = read_table(path, columns)
     lengths = pc.list_value_length(table["input_ids"]).to_pylist()
-    dataset = Dataset(table.drop_columns(["id"]).append_column("row", pa.array(range(len(names)), pa.int64())))
-    return Rows(dataset, names, lengths, sum(len(one) or 1 for one in table["target"].to_pylist()))
+    return Rows(Dataset(table), names, lengths, sum(len(one) or 1 for one in table["target"].to_pylist()))

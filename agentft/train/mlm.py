@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,14 +62,14 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
     from agentft.train.loop import EpochOrder, Monitor, callbacks
     from agentft.train.mlm_loop import MaskingCollator, MlmTrainer, read_masked_rows
     from agentft.train.outcome import fit
+    from agentft.train.rows import read_both
     from agentft.train.setup import arguments_for
 
     config: MlmConfig = job.config
     started = time.perf_counter()
     if job.adapter is not None:
         raise TrainingError("the stage before this one left an adapter, which 'mlm' cannot continue; set `strategy: full` there")
-    rows = read_masked_rows(job.rows)
-    validation = read_masked_rows(job.validation, fixed=True) if job.validation and job.validation.stat().st_size else None
+    rows, validation = read_both(job, read_masked_rows, partial(read_masked_rows, fixed=True))
     log, checkpoint = begin(job)
     tokenizer = load_tokenizer(job.model)
     model, drawn = load_masked(job.model, profile, "float32", job.seed)

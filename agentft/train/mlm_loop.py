@@ -11,10 +11,9 @@ import torch
 
 from agentft.engine.masked import masked_losses
 from agentft.engine.score import pad
-from agentft.errors import TrainingError
 from agentft.render.masking import masked
 from agentft.train.loop import EpochOrder
-from agentft.train.rows import Rows
+from agentft.train.rows import Rows, read_table
 from agentft.train.summed import SummedTrainer
 
 
@@ -63,22 +62,10 @@ def read_masked_rows(path: Path, fixed: bool = False) -> Rows:
     """
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.json
     from datasets import Dataset
 
-    if path.stat().st_size == 0:
-        raise TrainingError(f"{path.name}: there is not one row to train on; `agentft data RECIPE` shows where rows were dropped")
     ids = pa.list_(pa.int32())
-    table = pyarrow.json.read_json(
-        path,
-        read_options=pyarrow.json.ReadOptions(block_size=1 << 26),
-        parse_options=pyarrow.json.ParseOptions(
-            explicit_schema=pa.schema([("id", pa.string()), ("input_ids", ids), ("words", ids)]), unexpected_field_behavior="ignore"
-        ),
-    ).combine_chunks()
-    names = table["id"].to_pylist()
+    table, names = read_table(path, {"input_ids": ids, "words": ids})
     lengths = pc.list_value_length(table["input_ids"]).to_pylist()
-    columns = table.drop_columns(["id"]).append_column("row", pa.array(range(len(names)), pa.int64()))
-    dataset = Dataset(columns.append_column("fixed", pa.array([fixed] * len(names))))
     guessed = int(pc.sum(pc.greater_equal(pc.list_flatten(table["words"]), 0)).as_py())
-    return Rows(dataset, names, lengths, guessed)
+    return Rows(Dataset(table.append_column("fixed", pa.array([fixed] * len(names)))), names, lengths, guessed)

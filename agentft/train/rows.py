@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,17 +32,41 @@ class Rows:
         return sum(self.lengths)
 
 
-def read_both(job: TrainJob, read: Callable[[Path], Rows]) -> tuple[Rows, Rows | None]:
-    """The rows of a job and, where it has any, its validation rows.
+def read_both(
+    job: TrainJob, read: Callable[[Path], Rows], read_validation: Callable[[Path], Rows] | None = None
+) -> tuple[Rows, Rows | None]:
+    """The rows of a job and, where it has any, its validation rows (read in the same way unless ``read_validation`` is given).
 
     Raises:
         TrainingError: as ``read``; or early stopping has nothing to look at.
     """
     rows = read(job.rows)
-    validation = read(job.validation) if job.validation and job.validation.stat().st_size else None
+    validation = (read_validation or read)(job.validation) if job.validation and job.validation.stat().st_size else None
     if job.config.early_stopping and validation is None:
         raise TrainingError("early_stopping needs validation rows; set data.split.validation, or remove early_stopping")
     return rows, validation
+
+
+def read_table(path: Path, columns: Mapping[str, Any]) -> tuple[Any, list[str]]:
+    """A JSON-lines file as one Arrow table of ``columns`` (name -> Arrow type) and ``row`` (index), and the id of each row.
+
+    Raises:
+        TrainingError: there are no rows.
+    """
+    import pyarrow as pa
+    import pyarrow.json
+
+    if path.stat().st_size == 0:
+        raise TrainingError(f"{path.name}: there is not one row to train on; `agentft data RECIPE` shows where rows were dropped")
+    table = pyarrow.json.read_json(
+        path,
+        read_options=pyarrow.json.ReadOptions(block_size=1 << 26),  # the longest line that can be read
+        parse_options=pyarrow.json.ParseOptions(
+            explicit_schema=pa.schema([("id", pa.string()), *columns.items()]), unexpected_field_behavior="ignore"
+        ),
+    ).combine_chunks()
+    names = [name if name is not None else f"row {i + 1}" for i, name in enumerate(table["id"].to_pylist())]
+    return table.drop_columns(["id"]).append_column("row", pa.array(range(len(names)), pa.int64())), names
 
 
 def read_rows(path: Path, aligned: bool = True) -> Rows:
@@ -57,27 +81,16 @@ def read_rows(path: Path, aligned: bool = True) -> Rows:
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.json
     from datasets import Dataset
 
-    if path.stat().st_size == 0:
-        raise TrainingError(f"{path.name}: there is not one row to train on; `agentft data RECIPE` shows where rows were dropped")
     ids = pa.list_(pa.int32())
-    table = pyarrow.json.read_json(
-        path,
-        read_options=pyarrow.json.ReadOptions(block_size=1 << 26),  # the longest line that can be read
-        parse_options=pyarrow.json.ParseOptions(
-            explicit_schema=pa.schema([("id", pa.string()), ("input_ids", ids), ("labels", ids)]), unexpected_field_behavior="ignore"
-        ),
-    ).combine_chunks()
+    table, names = read_table(path, {"input_ids": ids, "labels": ids})
     lengths = pc.list_value_length(table["input_ids"]).to_numpy()
     labels = pc.list_value_length(table["labels"]).to_numpy()
-    names = [name if name is not None else f"row {i + 1}" for i, name in enumerate(table["id"].to_pylist())]
     if aligned and (lengths != labels).any():
         raise TrainingError(f"{path.name}: row '{names[int(np.argmax(lengths != labels))]}' has not one label per token")
     owner = np.repeat(np.arange(len(labels)), labels)
     counts = np.bincount(owner, weights=pc.list_flatten(table["labels"]).to_numpy() != -100, minlength=len(lengths))
     if (counts == 0).any():
         raise TrainingError(f"{path.name}: row '{names[int(np.argmin(counts))]}' has no supervised token, there is nothing to learn in it")
-    dataset = Dataset(table.select(["input_ids", "labels"]).append_column("row", pa.array(range(len(names)), pa.int64())))
-    return Rows(dataset, names, (lengths if aligned else lengths + labels).tolist(), int(counts.sum()))
+    return Rows(Dataset(table), names, (lengths if aligned else lengths + labels).tolist(), int(counts.sum()))
