@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -180,8 +180,21 @@ class LoadedAgent:
         Raises:
             DataError: the conversation cannot be answered.
         """
-        conversation = tuple(m if isinstance(m, Message) else Message.from_dict(m) for m in messages)
-        response = self.generate([Example("chat", conversation)], settings)[0]
-        if response.finish == "error":
-            raise DataError(f"the model could not answer: {response.error}")
-        return response.text
+        return answered(self.generate, messages, settings)
+
+
+def answered(
+    generate: Callable[[Sequence[Example | str], GenerationSettings | None], list[Response]],
+    messages: Sequence[Message | Mapping[str, Any]],
+    settings: GenerationSettings | None,
+) -> str:
+    """The answer to one conversation, by whatever generates.
+
+    Raises:
+        DataError: the conversation cannot be answered.
+    """
+    conversation = tuple(m if isinstance(m, Message) else Message.from_dict(m) for m in messages)
+    response = generate([Example("chat", conversation)], settings)[0]
+    if response.finish == "error":
+        raise DataError(f"the model could not answer: {response.error}")
+    return response.text

@@ -33,12 +33,10 @@ def load_head(path: str, task: Task, profile: Profile, dtype: str, pad_token_id:
     Raises:
         DataError: transformers has no such head for this kind of model, or cannot load it.
     """
+    from agentft.engine.models import pretrained
     from agentft.engine.quiet import quiet_libraries
 
     with quiet_libraries():
-        import torch
-        import transformers
-
         names = {index: label for index, label in enumerate(task.labels)} or {index: str(index) for index in range(task.outputs)}
         shape: dict[str, Any] = (
             {} if task.name == "span" else {"id2label": names, "label2id": {label: index for index, label in names.items()}}
@@ -47,16 +45,14 @@ def load_head(path: str, task: Task, profile: Profile, dtype: str, pad_token_id:
             kinds = {"regress": "regression", "classify": "multi_label_classification" if task.multi else "single_label_classification"}
             shape["problem_type"] = kinds[task.name]
         try:
-            model: Any = getattr(transformers, _CLASSES[task.name]).from_pretrained(
+            model = pretrained(
+                _CLASSES[task.name],
                 path,
-                **shape,
-                **further,
-                dtype=getattr(torch, dtype),
+                dtype,
                 attn_implementation=profile.attention,
                 ignore_mismatched_sizes=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                local_files_only=True,
+                **shape,
+                **further,
             )
         except (ValueError, OSError, ImportError) as error:
             raise DataError(f"model {reference or path} cannot have a head for '{task.name}': {str(error).splitlines()[0]}") from error

@@ -24,22 +24,16 @@ def load_masked(ref: ModelRef, profile: Profile, dtype: str, seed: int) -> tuple
     Raises:
         DataError: transformers has no such head for this kind of model, or cannot load it.
     """
+    from agentft.engine.models import pretrained
     from agentft.engine.quiet import quiet_libraries
 
     with quiet_libraries():
-        import torch
-        from transformers import AutoModelForMaskedLM, set_seed
+        from transformers import set_seed
 
         set_seed(seed)
         try:
-            model, found = AutoModelForMaskedLM.from_pretrained(
-                ref.path,
-                dtype=getattr(torch, dtype),
-                attn_implementation=profile.attention,
-                output_loading_info=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                local_files_only=True,
+            model, found = pretrained(
+                "AutoModelForMaskedLM", ref.path, dtype, attn_implementation=profile.attention, output_loading_info=True
             )
         except (ValueError, OSError, ImportError) as error:
             reason = str(error).splitlines()[0]

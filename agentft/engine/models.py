@@ -221,6 +221,22 @@ def load_tokenizer(ref: ModelRef) -> Any:
     return tokenizer
 
 
+def pretrained(kind: str, path: Path | str, dtype: str, **further: Any) -> Any:
+    """transformers' ``kind`` from a folder: safetensors of this disk only, and never code that comes with a model.
+
+    Args:
+        kind: a class of transformers, such as ``AutoModelForCausalLM``.
+        dtype: ``float32`` ...
+        further: arguments of ``from_pretrained``.
+    """
+    import torch
+    import transformers
+
+    return getattr(transformers, kind).from_pretrained(
+        path, dtype=getattr(torch, dtype), trust_remote_code=False, use_safetensors=True, local_files_only=True, **further
+    )
+
+
 def load_model(
     ref: ModelRef,
     profile: Profile,
@@ -250,20 +266,9 @@ def load_model(
     from agentft.engine.quiet import quiet_libraries
 
     with quiet_libraries():
-        import torch
-        import transformers
-
         model: Any
         try:
-            model = getattr(transformers, kind).from_pretrained(
-                ref.path,
-                dtype=getattr(torch, dtype or profile.decode_dtype),
-                attn_implementation=profile.attention,
-                trust_remote_code=False,
-                use_safetensors=True,
-                local_files_only=True,
-                **further,
-            )
+            model = pretrained(kind, ref.path, dtype or profile.decode_dtype, attn_implementation=profile.attention, **further)
         except (ValueError, OSError, ImportError) as error:
             raise DataError(f"model {ref.reference}: {error}") from error
         if prepare is not None:

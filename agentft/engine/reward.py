@@ -43,10 +43,7 @@ class RewardModel:
         Raises:
             DataError: there is no reward model, or the model that it was trained on is another one now.
         """
-        import torch
-        from transformers import AutoModelForSequenceClassification
-
-        from agentft.engine.models import load_tokenizer
+        from agentft.engine.models import load_tokenizer, pretrained
         from agentft.engine.profile import detect
         from agentft.engine.quiet import quiet_libraries
         from agentft.render.conversation import Renderer
@@ -62,14 +59,7 @@ class RewardModel:
         profile = detect(device)
         profile.apply()
         with quiet_libraries():
-            model: Any = AutoModelForSequenceClassification.from_pretrained(
-                base.path if adapter else folder,
-                num_labels=1,
-                dtype=getattr(torch, profile.decode_dtype),
-                trust_remote_code=False,
-                use_safetensors=True,
-                local_files_only=True,
-            )
+            model = pretrained("AutoModelForSequenceClassification", base.path if adapter else folder, profile.decode_dtype, num_labels=1)
             if adapter:
                 from peft import PeftModel
 

@@ -156,11 +156,9 @@ class Seq2SeqAgent:
         Raises:
             DataError: the conversation cannot be answered.
         """
-        conversation = tuple(m if isinstance(m, Message) else Message.from_dict(m) for m in messages)
-        response = self.generate([Example("chat", conversation)], settings)[0]
-        if response.finish == "error":
-            raise DataError(f"the model could not answer: {response.error}")
-        return response.text
+        from agentft.engine.agent import answered
+
+        return answered(self.generate, messages, settings)
 
     def logprobs(self, examples: Sequence[Example]) -> list[tuple[float, int]]:
         """Sum of the log-probabilities (natural logarithm) of the last answer's tokens, the end token included, and their number."""

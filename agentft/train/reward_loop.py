@@ -57,18 +57,18 @@ class ScoreTrainer(Watched, RewardTrainer):
 
 def head_on(job: TrainJob, profile: Profile) -> tuple[Any, Any]:
     """The base model with a fresh head of one output, and the configuration of its adapter (None where a full model is trained)."""
-    from transformers import AutoModelForSequenceClassification, set_seed
+    from transformers import set_seed
+
+    from agentft.engine.models import pretrained
 
     strategy = job.config.strategy
     set_seed(job.seed)  # the head is drawn
-    model: Any = AutoModelForSequenceClassification.from_pretrained(
+    model = pretrained(
+        "AutoModelForSequenceClassification",
         job.model.path,
+        frozen_dtype(strategy, profile),
         num_labels=1,
-        dtype=getattr(torch, frozen_dtype(strategy, profile)),
         attn_implementation=profile.attention,
-        trust_remote_code=False,
-        use_safetensors=True,
-        local_files_only=True,
         **quantisation(strategy, profile),
     )
     model.config.get_text_config().pad_token_id = job.pad_token_id

@@ -12,7 +12,7 @@ from tiny import tiny_encoder, tiny_seq2seq
 from agentft.contracts import GenerationSettings, RowsJob, TrainJob
 from agentft.engine.heads import family
 from agentft.engine.models import load_tokenizer
-from agentft.errors import DataError
+from agentft.errors import DataError, TrainingError
 from agentft.labelled import Labelled
 from agentft.records import Example, Message
 from agentft.render import texts as rows_of
@@ -61,6 +61,13 @@ def weights(folder: Path):
     from safetensors.torch import load_file
 
     return load_file(next(folder.glob("*.safetensors")))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_early_stopping_without_validation_is_refused(kind, models, tmp_path):
+    job = job_for(kind, models[kind], tmp_path, early_stopping=2)
+    with pytest.raises(TrainingError, match=r"needs validation rows; set data\.split\.validation"):
+        train(kind, replace(job, validation=None))
 
 
 @pytest.mark.parametrize("kind", KINDS)
