@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ class LoadedAgent:
         Raises:
             DataError: a prompt without choices, with a choice twice, or longer than the model's context.
         """
-        found = []
+        rows: list[tuple[int, list[int], list[int]]] = []
         for prompt in prompts:
             choices = choices_of(prompt)
             if not choices:
@@ -117,11 +118,16 @@ class LoadedAgent:
             answers = self.renderer.answers(prompt, choices)
             start = self.renderer.prompt(self.shown(prompt, max(map(len, answers)))).input_ids
             trie(dict(zip(choices, answers, strict=True)))  # each is told from the others
-            rows = [(index, [*start, *ids], [-100] * len(start) + ids) for index, ids in enumerate(answers)]
-            for _, ids, _ in rows:
+            rows += [(len(rows) + place, [*start, *ids], [-100] * len(start) + ids) for place, ids in enumerate(answers)]
+            for _, ids, _ in rows[-len(choices) :]:
                 self._fits(prompt.id, ids)
-            logs = [value for value, _ in self._sums(sorted(rows, key=lambda row: len(row[1])), len(rows))]
-            weights = [math.exp(value - max(logs)) for value in logs]
+        # In this order: the choices of a prompt stand together, and share it.
+        logs = iter([value for value, _ in self._sums(rows, len(rows))])
+        found = []
+        for prompt in prompts:
+            choices = choices_of(prompt)
+            own = list(itertools.islice(logs, len(choices)))
+            weights = [math.exp(value - max(own)) for value in own]
             found.append({choice: weight / sum(weights) for choice, weight in zip(choices, weights, strict=True)})
         return found
 
@@ -146,26 +152,10 @@ class LoadedAgent:
 
     def _sums(self, rows: Sequence[tuple[int, list[int], list[int]]], count: int) -> list[tuple[float, int]]:
         """Log-probabilities of the labels of ``(owner, ids, labels)``, summed and counted per owner."""
-        import torch
+        from agentft.engine.score import summed
 
-        from agentft.engine.score import pad, token_losses
-
-        sums, counts = [0.0] * count, [0] * count
-        for start in range(0, len(rows), self.profile.score_batch):
-            batch = rows[start : start + self.profile.score_batch]
-            tensors = (
-                pad([ids for _, ids, _ in batch], self.tokenizer.pad_token_id),
-                pad([[1] * len(ids) for _, ids, _ in batch], 0),
-                pad([labels for _, _, labels in batch], -100),
-            )
-            with torch.inference_mode():
-                losses, owner = token_losses(
-                    self.model, *(tensor.to(self.model.device) for tensor in tensors), share_prefix=self.profile.share_prefix
-                )
-            for loss, row in zip(losses.tolist(), owner.tolist(), strict=True):
-                sums[batch[row][0]] -= loss
-                counts[batch[row][0]] += 1
-        return list(zip(sums, counts, strict=True))
+        size, pad, share = self.profile.score_batch, self.tokenizer.pad_token_id, self.profile.share_prefix
+        return summed(self.model, rows, count, size=size, pad_token_id=pad, share_prefix=share)
 
     def generate(self, prompts: Sequence[Example | str], settings: GenerationSettings | None = None) -> list[Response]:
         """Answers in the order of ``prompts``; a text is taken as the user's message. Errors are in the responses."""

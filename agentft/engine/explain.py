@@ -26,7 +26,7 @@ def token_logprobs(agent: LoadedAgent, examples: Sequence[Example]) -> list[list
         row = agent.renderer.training(example)[-1]
         tensors = [pad([row.input_ids], agent.tokenizer.pad_token_id), pad([[1] * len(row.input_ids)], 0), pad([row.labels], -100)]
         with torch.inference_mode():
-            losses, _ = token_losses(agent.model, *(tensor.to(agent.model.device) for tensor in tensors), share_prefix=False)
+            losses, _ = token_losses(agent.model, *(tensor.to(agent.model.device) for tensor in tensors))
         supervised = [token for token, label in zip(row.input_ids, row.labels, strict=True) if label != -100]
         texts = [agent.tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False) for token in supervised]
         found.append([(text, -loss) for text, loss in zip(texts, losses.tolist(), strict=True)])

@@ -1,9 +1,6 @@
-"""A persona's prompt is paid for once: the tokens that all rows of a batch start with are run once per batch.
+"""What all prompts of an agent begin with, for generation: its keys and values are computed once (:mod:`agentft.engine.decode`).
 
-The prefix goes through the model as a single row; its keys and values are repeated for the rows of the batch, which then
-continue from position ``P``. Every token attends to exactly what it would attend to in a row of its own, and gradients
-flow through the repeated cache, so loss, gradient and log-probabilities are those of separate rows, to rounding
-(asserted in ``tests/engine/test_prefix.py``). Generation needs no gradient and repeats nothing: :mod:`agentft.engine.decode`.
+Training and scoring share more than a common beginning, see :mod:`agentft.engine.tree`.
 """
 
 from __future__ import annotations
@@ -15,21 +12,14 @@ from typing import Any
 WORTH_SHARING = 32
 
 
-def common_prefix(rows: Sequence[list[int]], labels: Sequence[list[int]] | None = None) -> int:
-    """Number of leading tokens that can be shared by ``rows``; 0 where it is not worth it.
-
-    At least one token stays behind in each row. With ``labels``, the first token that stays behind is never a supervised
-    one: its loss belongs to the last position *of the prefix*, whose logits are not computed.
-    """
+def common_prefix(rows: Sequence[list[int]]) -> int:
+    """Number of leading tokens that all ``rows`` have in common and that leave each of them one token; 0 where it is not worth it."""
     if len(rows) < 2:
         return 0
     # The smallest and the largest row in lexicographic order differ first where any two rows differ.
     low, high = min(rows), max(rows)
     shared = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
     shared = min(shared, min(len(row) for row in rows) - 1)
-    for row in labels or ():
-        first = next((i for i, label in enumerate(row) if label != -100), len(row))
-        shared = min(shared, first - 1)
     return shared if shared >= WORTH_SHARING else 0
 
 
@@ -56,13 +46,3 @@ def why_not(model: Any) -> str:
     if "dynamic" in str(rope) or "longrope" in str(rope):
         return "positions that depend on the length of the row"
     return ""
-
-
-def prefix_cache(model: Any, prefix: Any, rows: int) -> Any:
-    """Key-value cache of ``prefix`` (a 1-D tensor of P token ids), repeated for ``rows`` rows.
-
-    With gradients enabled the cache is differentiable.
-    """
-    cache = model(input_ids=prefix[None], use_cache=True).past_key_values
-    cache.batch_repeat_interleave(rows)
-    return cache

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from agentft.components import ModelRef
+from agentft.engine.score import on_tree, pad, tree_inputs, unwrapped
+from agentft.engine.tree_attention import no_longer
+from agentft.engine.virtual import in_hidden_states, inputs, virtual_tokens
 from agentft.errors import DataError
 from agentft.records import Example
 
@@ -76,8 +79,6 @@ class RewardModel:
         """
         import torch
 
-        from agentft.engine.score import pad
-
         rows = [self.renderer.training(example)[-1].input_ids for example in examples]
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
         found = [0.0] * len(rows)
@@ -94,17 +95,40 @@ class RewardModel:
         return found
 
 
-def last_scores(model: Any, input_ids: Any, attention_mask: Any) -> Any:
-    """The output at the last real token of each row, (B,). Not left to the model: with pad == eos it looks for the wrong end."""
+def last_scores(model: Any, input_ids: Any, attention_mask: Any, *, share_prefix: bool = True) -> Any:
+    """The output at the last real token of each row, (B,). Not left to the model: with pad == eos it looks for the wrong end.
+
+    What rows have in common is run once, as in :func:`agentft.engine.score.token_losses`.
+    """
     import torch
 
-    from agentft.engine.virtual import in_hidden_states, inputs, virtual_tokens
+    def run(tree: Any) -> Any:
+        ends = torch.stack([place[-1] for place in tree.places])
+        return _outputs(model, **tree_inputs(tree))[0, ends].squeeze(-1)
 
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    given = {"input_ids": input_ids, "attention_mask": attention_mask}
-    if virtual_tokens(model):
-        given = inputs(model, input_ids, attention_mask)
-    hidden = getattr(inner, inner.base_model_prefix)(**given, use_cache=False).last_hidden_state
-    last = in_hidden_states(model) + attention_mask.sum(1) - 1
+    scores = on_tree(model, input_ids, attention_mask, run) if share_prefix else None
+    if scores is not None:
+        return scores
+    inner = unwrapped(model)
+    no_longer(inner)
+    last = in_hidden_states(inner) + attention_mask.sum(1) - 1
     rows = torch.arange(len(input_ids), device=input_ids.device)
-    return inner.score(hidden[rows, last]).squeeze(-1)
+    if virtual_tokens(inner):
+        body = inner.get_base_model()
+        hidden = getattr(body, body.base_model_prefix)(**inputs(inner, input_ids, attention_mask), use_cache=False).last_hidden_state
+        return body.score(hidden[rows, last]).squeeze(-1)
+    return _outputs(model, input_ids=input_ids, attention_mask=attention_mask)[rows, last].squeeze(-1)
+
+
+def _outputs(model: Any, **given: Any) -> Any:
+    """What the head gives for every position. The whole model is called, because in several processes its wrapper must be."""
+    inner = unwrapped(model)
+    found: list[Any] = []
+    handle = (inner.get_base_model() if hasattr(inner, "get_base_model") else inner).score.register_forward_hook(
+        lambda _module, _given, output: found.append(output)
+    )
+    try:
+        model(**given, use_cache=False)
+    finally:
+        handle.remove()
+    return found[0]

@@ -41,29 +41,14 @@ class TextModel:
         The first token is predicted behind the token that documents begin with (:attr:`TextEncoder.start`), so that every byte of the
         text is paid for; the end token is not counted. Long texts are read in windows that overlap by half.
         """
-        import torch
-
-        from agentft.engine.score import pad, token_losses
+        from agentft.engine.score import summed
 
         encoder = TextEncoder(self.tokenizer)
         context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         size = min(WINDOW, context or WINDOW)
         rows = [(index, *row) for index, text in enumerate(texts) for row in windows([*encoder.start, *encoder.ids(text.text)], size)]
         rows.sort(key=lambda row: len(row[1]))
-        sums, counts = [0.0] * len(texts), [0] * len(texts)
-        for start in range(0, len(rows), self.profile.score_batch):
-            batch = rows[start : start + self.profile.score_batch]
-            tensors = (
-                pad([ids for _, ids, _ in batch], self.tokenizer.pad_token_id),
-                pad([[1] * len(ids) for _, ids, _ in batch], 0),
-                pad([labels for _, _, labels in batch], MASKED),
-            )
-            with torch.inference_mode():
-                losses, owner = token_losses(self.model, *(one.to(self.model.device) for one in tensors), share_prefix=False)
-            for loss, row in zip(losses.tolist(), owner.tolist(), strict=True):
-                sums[batch[row][0]] -= loss
-                counts[batch[row][0]] += 1
-        return list(zip(sums, counts, strict=True))
+        return summed(self.model, rows, len(texts), size=self.profile.score_batch, pad_token_id=self.tokenizer.pad_token_id)
 
 
 def windows(ids: list[int], size: int) -> list[tuple[list[int], list[int]]]:

@@ -81,12 +81,10 @@ def text_logprobs(folder: str, texts: Sequence[str], batch_size: int = 8) -> lis
     Raises:
         DataError: a text is longer than the model's context.
     """
-    import torch
-
     from agentft.components import ModelRef
     from agentft.engine.models import check_folder, load_model, load_tokenizer
     from agentft.engine.profile import detect
-    from agentft.engine.score import pad, token_losses
+    from agentft.engine.score import summed
 
     check_folder(Path(folder))
     ref, profile = ModelRef(folder, folder, "", "folder"), detect()
@@ -96,18 +94,6 @@ def text_logprobs(folder: str, texts: Sequence[str], batch_size: int = 8) -> lis
     rows = [start + tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     if context and (long := max(map(len, rows), default=0)) > context:
         raise DataError(f"a text of {long} tokens exceeds the model's context of {context}")
-    sums, counts = [0.0] * len(rows), [0] * len(rows)
     order = [index for index in sorted(range(len(rows)), key=lambda index: len(rows[index])) if len(rows[index]) > 1]
-    for first in range(0, len(order), batch_size):
-        batch = order[first : first + batch_size]
-        tensors = (
-            pad([rows[index] for index in batch], tokenizer.pad_token_id),
-            pad([[1] * len(rows[index]) for index in batch], 0),
-            pad([[-100, *rows[index][1:]] for index in batch], -100),
-        )
-        with torch.inference_mode():
-            losses, owner = token_losses(model, *(tensor.to(model.device) for tensor in tensors), share_prefix=False)
-        for loss, row in zip(losses.tolist(), owner.tolist(), strict=True):
-            sums[batch[row]] -= loss
-            counts[batch[row]] += 1
-    return list(zip(sums, counts, strict=True))
+    labelled = [(index, rows[index], [-100, *rows[index][1:]]) for index in order]
+    return summed(model, labelled, len(rows), size=batch_size, pad_token_id=tokenizer.pad_token_id)

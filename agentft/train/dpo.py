@@ -125,7 +125,7 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
     from agentft.train.outcome import fit
     from agentft.train.pair_loop import PairTrainer, reference_logps
     from agentft.train.pair_rows import read_pairs
-    from agentft.train.setup import arguments_for, load_bare, shares_prefix
+    from agentft.train.setup import arguments_for, load_bare
 
     config: DPOConfig = job.config
     started = time.perf_counter()
@@ -144,14 +144,13 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
         "eval_strategy": "no",
     }
     arguments = arguments_for("DPOConfig", job, profile, len(rows.ids), False, further)
-    share = shares_prefix(config, profile, arguments)
-    dataset = reference_logps(job, profile, arguments, rows, share)
+    dataset = reference_logps(job, profile, arguments, rows)
     monitor = Monitor(log, job.progress, check_gradient=not arguments.fp16, further=LOGGED)
     model, peft_config, weights = load_bare(job, profile)
     trainer = PairTrainer(
         order=EpochOrder(rows.lengths, config.batch_size, job.seed),
         ids=rows.ids,
-        share_prefix=share,
+        share_prefix=profile.share_prefix,
         weights=weights,
         cast=profile.train_dtype != "float32",
         model=model,

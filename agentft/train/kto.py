@@ -70,7 +70,7 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
     from agentft.train.loop import Monitor
     from agentft.train.outcome import fit
     from agentft.train.pair_rows import read_answers
-    from agentft.train.setup import arguments_for, load_bare, shares_prefix
+    from agentft.train.setup import arguments_for, load_bare
 
     config: KTOConfig = job.config
     started = time.perf_counter()
@@ -86,13 +86,12 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
         "eval_strategy": "no",
     }
     arguments = arguments_for("KTOConfig", job, profile, len(rows.ids), False, further)
-    share = shares_prefix(config, profile, arguments)
-    dataset = reference_logps(job, profile, arguments, rows, share)
+    dataset = reference_logps(job, profile, arguments, rows)
     monitor = Monitor(log, job.progress, check_gradient=not arguments.fp16, further=LOGGED)
     model, peft_config, weights = load_bare(job, profile)
     trainer = AnswerTrainer(
         ids=rows.ids,
-        share_prefix=share,
+        share_prefix=profile.share_prefix,
         weights=weights,
         cast=profile.train_dtype != "float32",
         model=model,

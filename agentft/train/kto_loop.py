@@ -39,7 +39,7 @@ class AnswerTrainer(Watched, KTOTrainer):
         self._share = share_prefix
         super().__init__(data_collator=Collator(pad_token_id=kwargs["processing_class"].pad_token_id), **kwargs)
         put_adapter(self.model, weights, cast)
-        self._ours = not self.aux_loss_enabled and self.accelerator.num_processes == 1
+        self._ours = not self.aux_loss_enabled
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset  # our rows are tokenised, and have their neighbours' answers already
@@ -55,7 +55,7 @@ class AnswerTrainer(Watched, KTOTrainer):
         return result
 
 
-def reference_logps(job: TrainJob, profile: Profile, arguments: Any, rows: Rows, share_prefix: bool) -> Any:
+def reference_logps(job: TrainJob, profile: Profile, arguments: Any, rows: Rows) -> Any:
     """The rows' dataset with the answers of their neighbours, ``ref_logps`` and ``ref_KL_logps``.
 
     Each prompt gets the answer of the row before it in its micro-batch, the first one that of the last, as in TRL.
@@ -80,6 +80,6 @@ def reference_logps(job: TrainJob, profile: Profile, arguments: Any, rows: Rows,
             sums.append(source(input_ids=ids, attention_mask=mask, labels=labels).log_probs.sum(1).tolist())
         return list(zip(*sums, strict=True))
 
-    known = stored_logps(job, profile, rows.ids, batches, compute, share_prefix=share_prefix)
+    known = stored_logps(job, profile, rows.ids, batches, compute)
     columns = {name: pa.array([known[key][side] for key in rows.ids]) for side, name in enumerate(("ref_logps", "ref_KL_logps"))}
     return concatenate_datasets([dataset, Dataset(pa.table(columns))], axis=1)

@@ -152,16 +152,14 @@ class Trainer(Watched, SFTTrainer):
         self._share, self._smoothing = share_prefix, smoothing
         super().__init__(**kwargs)
         nll = getattr(self.args, "loss_type", "nll") == "nll" and not self.args.label_smoothing_factor
-        self._plain = nll and not getattr(self, "aux_loss_enabled", False)
-        # With several processes gradients are averaged by a wrapper that expects one forward pass per step.
-        self._ours = self._plain and self.accelerator.num_processes == 1
+        self._ours = nll and not getattr(self, "aux_loss_enabled", False)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         rows, tokens = inputs.pop("row").tolist(), int(inputs["attention_mask"].sum())
         training = self.model.training
         if self.trunk is not None:
             self.trunk.use(rows, training)
-        if not (self._ours if training else self._plain):
+        if not self._ours:
             result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             self.account(rows, tokens, result[0] if return_outputs else result)
             return result
@@ -170,6 +168,8 @@ class Trainer(Watched, SFTTrainer):
         losses, owner = token_losses(model, *batch, share_prefix=self._share and self.trunk is None, smoothing=smoothing)
         # num_items_in_batch: labelled tokens of all micro-batches of this optimiser step, so that 1 x 8 rows equal 8 x 1.
         loss = losses.sum() / (max(1, len(losses)) if num_items_in_batch is None else num_items_in_batch)
+        if num_items_in_batch is not None:  # counted over all processes, and the gradient is the mean over them
+            loss = loss * self.accelerator.num_processes
         self.account(rows, tokens, loss, bad=owner[~torch.isfinite(losses.detach())])
         return (loss, {}) if return_outputs else loss  # transformers asks for outputs where it evaluates, and drops them
 

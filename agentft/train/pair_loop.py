@@ -46,8 +46,7 @@ class PairTrainer(Watched, DPOTrainer):
         self._share = share_prefix
         super().__init__(data_collator=Collator(pad_token_id=kwargs["processing_class"].pad_token_id), **kwargs)
         put_adapter(self.model, weights, cast)
-        # WPO weights need the logits; with several processes gradients are averaged by a wrapper around one forward pass.
-        self._ours = not self.use_weighting and not self.aux_loss_enabled and self.accelerator.num_processes == 1
+        self._ours = not self.use_weighting and not self.aux_loss_enabled  # weights of WPO need the logits
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset  # our rows are tokenised
@@ -75,7 +74,7 @@ def put_adapter(model: Any, weights: Mapping[str, Any] | None, cast: bool) -> No
             module.cast_input_dtype_enabled = False
 
 
-def reference_logps(job: TrainJob, profile: Profile, arguments: Any, rows: Rows, share_prefix: bool) -> Any:
+def reference_logps(job: TrainJob, profile: Profile, arguments: Any, rows: Rows) -> Any:
     """The rows' dataset with ``ref_chosen_logps`` and ``ref_rejected_logps``: sums of log-probabilities under the reference."""
     import pyarrow as pa
     from datasets import Dataset, concatenate_datasets
@@ -92,7 +91,7 @@ def reference_logps(job: TrainJob, profile: Profile, arguments: Any, rows: Rows,
     size = arguments.per_device_train_batch_size
     order = sorted(range(len(rows.ids)), key=lambda index: rows.lengths[index])
     batches = [order[start : start + size] for start in range(0, len(order), size)]
-    known = stored_logps(job, profile, rows.ids, batches, compute, share_prefix=share_prefix)
+    known = stored_logps(job, profile, rows.ids, batches, compute)
     names = ("ref_chosen_logps", "ref_rejected_logps")
     columns = {name: pa.array([known[key][side] for key in rows.ids]) for side, name in enumerate(names)}
     return concatenate_datasets([rows.dataset, Dataset(pa.table(columns))], axis=1)

@@ -43,8 +43,6 @@ def stored_logps(
     ids: Sequence[str],
     batches: Sequence[Sequence[int]],
     compute: Callable[[Shared, Sequence[int]], Sequence[Sequence[float]]],
-    *,
-    share_prefix: bool,
 ) -> dict[str, list[float]]:
     """Row id -> its numbers under the reference, from ``out/reference.jsonl`` where an earlier try left it.
 
@@ -57,7 +55,7 @@ def stored_logps(
     if file.is_file():
         known = {row["id"]: row["logps"] for row in map(json.loads, file.read_text(encoding="utf-8").splitlines())}
     if set(known) != set(ids):
-        source = Shared(_model(job, profile), share_prefix)
+        source = Shared(_model(job, profile), profile.share_prefix)
         known = {}
         for batch in batches:
             with _quietly(profile):

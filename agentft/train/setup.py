@@ -193,16 +193,6 @@ def arguments_for(
         raise TrainingError(f"train: {'TRL' if library is trl else 'transformers'} does not take these options: {error}") from error
 
 
-def shares_prefix(config: LoopOptions, profile: Profile, arguments: Any) -> bool:
-    """Whether the tokens that the rows of a batch start with are run once.
-
-    Dropout is drawn per row; in a prefix that is run once it would be the same for all rows.
-    """
-    lora = config.strategy.low_rank
-    drawn = config.dropout or (lora and lora.dropout)
-    return profile.share_prefix and not arguments.gradient_checkpointing and not drawn
-
-
 def load_bare(job: TrainJob, profile: Profile) -> tuple[Any, Any, Mapping[str, Any] | None]:
     """For trainers of TRL that would copy an adapter they are given: the model without it, its shape, and its weights.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +64,7 @@ def fine_tune(job: TrainJob, profile: Profile) -> TrainResult:
     from agentft.train.loop import Collator, EpochOrder, Monitor, Trainer, callbacks
     from agentft.train.outcome import fit
     from agentft.train.rows import read_both, read_rows
-    from agentft.train.setup import arguments_for, load, shares_prefix
+    from agentft.train.setup import arguments_for, load
 
     config: SFTConfig = job.config
     started = time.perf_counter()
@@ -73,15 +72,12 @@ def fine_tune(job: TrainJob, profile: Profile) -> TrainResult:
     log, checkpoint = begin(job)
 
     model, peft_config = load(job, profile)
-    # One process smooths by itself (see Trainer); TRL's way runs every forward pass twice.
-    further = _ROWS | ({"label_smoothing_factor": config.label_smoothing} if int(os.environ.get("WORLD_SIZE", "1")) > 1 else {})
-    arguments = arguments_for("SFTConfig", job, profile, len(rows.ids), validation is not None, further)
-    share = shares_prefix(config, profile, arguments)
+    arguments = arguments_for("SFTConfig", job, profile, len(rows.ids), validation is not None, _ROWS)
     monitor = Monitor(log, job.progress, check_gradient=not arguments.fp16)
     trainer = Trainer(
         order=EpochOrder(rows.lengths, config.batch_size, job.seed),
         ids=rows.ids,
-        share_prefix=share,
+        share_prefix=profile.share_prefix,
         smoothing=config.label_smoothing,
         model=model,
         args=arguments,

@@ -129,9 +129,9 @@ def test_training_really_shares_the_prefix(trainer, monkeypatch):
     """Equal losses hide that nothing is shared: TRL switches ``config.use_cache`` off, which once was taken for a reason."""
     from agentft.engine import score
 
-    lengths = []
-    real = score.prefix_cache
-    monkeypatch.setattr(score, "prefix_cache", lambda model, prefix, rows: lengths.append(len(prefix)) or real(model, prefix, rows))
+    trees = []
+    real = score.grow
+    monkeypatch.setattr(score, "grow", lambda rows, device: trees.append(real(rows, device)) or trees[-1])
     trainer.args.max_steps = 2
     trainer.train()
-    assert lengths and min(lengths) >= 40  # write_rows gives all rows the same first 40 tokens
+    assert trees and all(tree.segments[0].stop >= 40 for tree in trees)  # write_rows gives all rows the same first 40 tokens

@@ -271,7 +271,7 @@ def test_dropout_reaches_every_place_of_a_family():
 def test_no_prefix_is_shared_under_dropout(job, monkeypatch):
     from agentft.engine import score
 
-    monkeypatch.setattr(score, "prefix_cache", lambda *_: pytest.fail("shared"))
+    monkeypatch.setattr(score, "grow", lambda *_: pytest.fail("shared"))
     run(job, "a", dropout=0.1, extra={"max_steps": 1})
     with pytest.raises(pytest.fail.Exception, match="shared"):
         run(job, "b", extra={"max_steps": 1})
