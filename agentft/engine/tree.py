@@ -114,9 +114,9 @@ def grow(rows: Sequence[Sequence[int]], device: Any = None) -> Tree:
             ends[segment][:] = size
 
     put(0, len(rows), 0, ())
-    made = [torch.from_numpy(np.concatenate(part)).to(device) for part in (tokens, positions, ends)]
+    input_ids, position_ids, all_ends = (torch.from_numpy(np.concatenate(part)).to(device) for part in (tokens, positions, ends))
     found = tuple(segment for segment in segments if segment is not None)
-    return Tree(*made, found, tuple(torch.from_numpy(place).to(device) for place in places))
+    return Tree(input_ids, position_ids, all_ends, found, tuple(torch.from_numpy(place).to(device) for place in places))
 
 
 def _common(one: Any, other: Any) -> int:

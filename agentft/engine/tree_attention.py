@@ -93,8 +93,8 @@ def attend(
 
 def _declared(module: Any, tree: Tree) -> bool:
     """Whether the model has a window that rows of this length would notice."""
-    window = getattr(getattr(module, "config", None), "sliding_window", None)
-    return bool(window) and window < tree.longest
+    window: int | None = getattr(getattr(module, "config", None), "sliding_window", None)
+    return window is not None and 0 < window < tree.longest
 
 
 def _flex(query: Any, key: Any, value: Any, tree: Tree, scale: float, window: int | None) -> Any:

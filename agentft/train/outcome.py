@@ -11,15 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentft.contracts import TrainJob, TrainResult
+from agentft.engine.tree import why_not
+from agentft.engine.virtual import virtual_tokens
 from agentft.errors import TrainingError
 from agentft.train.adapters import start_prefix
 from agentft.train.freezing import notes
+from agentft.train.lora import fuse
 from agentft.train.options import LoopOptions
 from agentft.train.regularise import set_dropout
 
 if TYPE_CHECKING:
     from agentft.engine.profile import Profile
     from agentft.train.rows import Rows
+
+# Kinds of accelerate in which every process holds the whole weights; others gather them layer by layer, as PEFT's own forward asks.
+WHOLE = ("NO", "MULTI_CPU", "MULTI_GPU")
 
 
 def fit(
@@ -49,6 +55,11 @@ def fit(
         set_dropout(trainer.model, config.dropout)
     if config.strategy.prefix_tuning is not None:
         start_prefix(trainer.model, config.strategy.prefix_tuning, trainer.processing_class, job.seed)
+    if trainer.accelerator.distributed_type.value in WHOLE:
+        fuse(trainer.model)
+    rows_alone = _rows_alone(trainer)
+    if rows_alone and job.note is not None:
+        job.note(rows_alone)
     trunk, said = None, ""
     if config.strategy.freeze is not None:
         trunk, said = _trunk(job, profile, trainer, rows)
@@ -68,8 +79,17 @@ def fit(
         metrics=summary(monitor.log, trainer, rows, seconds=time.perf_counter() - started),
         trainable=trainable,
         total=total,
-        notes=(*notes(trainer.model, config.strategy), *([said] if said else [])),
+        notes=(*notes(trainer.model, config.strategy), *(text for text in (rows_alone, said) if text)),
     )
+
+
+def _rows_alone(trainer: Any) -> str:
+    """A sentence where the persona cannot be run once for all rows of a batch, and why."""
+    if not getattr(trainer, "_share", False):
+        return ""
+    model = trainer.accelerator.unwrap_model(trainer.model).train()
+    reason = "virtual tokens" if virtual_tokens(model) else why_not(model)
+    return f"what rows have in common is run for every row of its own: {reason}" if reason else ""
 
 
 def _trunk(job: TrainJob, profile: Profile, trainer: Any, rows: Rows) -> tuple[Any, str]:

@@ -74,6 +74,7 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
     trainer = ScoreTrainer(
         order=EpochOrder(rows.lengths, config.batch_size, job.seed),
         ids=rows.ids,
+        share_prefix=profile.share_prefix,
         model=model,
         args=arguments,
         train_dataset=rows.dataset,

@@ -37,8 +37,9 @@ class ScoreTrainer(Watched, RewardTrainer):
     The score is read at the last real token, found by the mask: with pad == eos a model would look for it in the wrong place.
     """
 
-    def __init__(self, *, order: EpochOrder, ids: Sequence[str], **kwargs: Any):
+    def __init__(self, *, order: EpochOrder, ids: Sequence[str], share_prefix: bool, **kwargs: Any):
         self.watch(order, ids)
+        self._share = share_prefix
         super().__init__(data_collator=Collator(kwargs["processing_class"].pad_token_id), **kwargs)
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
@@ -48,7 +49,8 @@ class ScoreTrainer(Watched, RewardTrainer):
         rows, tokens = inputs.pop("row").tolist(), int(inputs["attention_mask"].sum())
 
         def scored(*, input_ids: Any, attention_mask: Any, **_: Any) -> Any:
-            return SimpleNamespace(logits=last_scores(model, input_ids, attention_mask)[:, None].float())
+            scores = last_scores(model, input_ids, attention_mask, share_prefix=self._share)
+            return SimpleNamespace(logits=scores[:, None].float())
 
         result = super().compute_loss(scored, inputs, return_outputs, num_items_in_batch)
         self.account(rows, tokens, result[0] if return_outputs else result)

@@ -86,6 +86,7 @@ def test_loss_and_gradient_are_trls(tmp_path, tiny_ref, cpu, center):
     ours = ScoreTrainer(
         order=EpochOrder(rows.lengths, 4, 0),
         ids=rows.ids,
+        share_prefix=True,
         model=head_on(task, cpu)[0],
         args=args,
         train_dataset=rows.dataset,
