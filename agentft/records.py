@@ -14,6 +14,7 @@ from typing import Any, Literal
 from agentft.errors import DataError
 
 ROLES = ("system", "user", "assistant", "tool")
+MAX_WEIGHT = 10.0
 Direction = Literal["higher", "lower", "none"]
 
 
@@ -26,19 +27,41 @@ class Message:
         content: text; may be empty for an assistant message that only calls tools.
         name: name of the speaker or of the tool that answered.
         tool_calls: ``{"name": str, "arguments": dict}`` each.
-        train: None = the default (assistant messages are learned), False = never supervised.
+        train: None = the default (assistant messages are learned), False = never supervised, a number above 0 and up to 10 = the
+            loss of this message's tokens is multiplied by it. 0 becomes False, 1 True.
+
+    Raises:
+        DataError: ``train`` is something else, or a weight on a message that is not the assistant's.
     """
 
     role: str
     content: str
     name: str | None = None
     tool_calls: tuple[Mapping[str, Any], ...] = ()
-    train: bool | None = None
+    train: bool | float | None = None
+
+    def __post_init__(self) -> None:
+        if self.train is not None and not isinstance(self.train, bool):
+            object.__setattr__(self, "train", train_from(self.train))
+            if self.weighted and self.role != "assistant":
+                raise DataError(f"message key 'train' is the weight {self.train:g}, but only messages of the assistant are learned")
 
     @property
     def supervised(self) -> bool:
         """True when the loss and the metrics look at this message."""
         return self.role == "assistant" and self.train is not False
+
+    @property
+    def weighted(self) -> bool:
+        """True for a weight that is neither 0 nor 1."""
+        return self.train is not None and not isinstance(self.train, bool)
+
+    @property
+    def weight(self) -> float:
+        """What the loss of each supervised token is multiplied by; 0 where nothing is learned."""
+        if not self.supervised:
+            return 0.0
+        return 1.0 if self.train is None else float(self.train)
 
     def to_dict(self) -> dict[str, Any]:
         data: dict[str, Any] = {"role": self.role, "content": self.content}
@@ -62,13 +85,24 @@ class Message:
             content = ""
         if not isinstance(content, str):
             raise DataError(f"message content must be text, not {type(content).__name__}")
-        train = data.get("train")
-        if train is not None and not isinstance(train, bool):
-            raise DataError(f"message key 'train' must be true or false, not {train!r}")
         unknown = set(data) - {"role", "content", "name", "tool_calls", "train"}
         if unknown:
-            raise DataError(f"unknown message key '{sorted(unknown)[0]}'")
-        return cls(role, content, data.get("name"), calls, train)
+            hint = " (here it is called 'train'; the source chats knows both)" if unknown == {"weight"} else ""
+            raise DataError(f"unknown message key '{sorted(unknown)[0]}'{hint}")
+        return cls(role, content, data.get("name"), calls, data.get("train"))
+
+
+def train_from(value: Any, key: str = "train") -> bool | float | None:
+    """What the key ``train`` of a message, or ``key`` in its place, may be: None, true, false, or a weight that is neither 0 nor 1.
+
+    Raises:
+        DataError: anything else, NaN and infinity too.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float) and 0 <= value <= MAX_WEIGHT:
+        return bool(value) if value in (0, 1) else float(value)
+    raise DataError(f"message key '{key}' must be true, false or a weight from 0 to {MAX_WEIGHT:g}, not {value!r}")
 
 
 def _tool_call(call: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -74,6 +74,8 @@ def _show_stage(pipeline: Pipeline, name: str, stage: StageResult, shown: int) -
         nl=False,
     )
     click.echo(f"; dropped: {_reasons(train['drops']) or 'none'}")
+    if train.get("weights"):
+        click.echo("weights of supervised tokens: " + ", ".join(f"{weight} on {n}" for weight, n in train["weights"].items()))
     for warning in unknown_tokens(train, "train"):
         click.secho(f"! {warning}", fg="yellow")
     click.echo(_histogram(lengths))
@@ -85,18 +87,18 @@ def _show_stage(pipeline: Pipeline, name: str, stage: StageResult, shown: int) -
 
 def _show_rows(pipeline: Pipeline, folder: Path, shown: int) -> None:
     """The first training rows decoded; what is not learned is dim."""
-    from itertools import groupby, islice
+    from itertools import islice
 
     from agentft.engine.models import load_tokenizer
-    from agentft.render.rows import read_rows
+    from agentft.render.rows import mask_runs, read_rows, times
 
     tokenizer = load_tokenizer(pipeline.session.model)
     for row in islice(read_rows(folder / "train.jsonl"), shown):
         click.secho(f"row {row['id']}: dim = read, bright = learned", bold=True)
-        pairs = zip(row["input_ids"], row["labels"], strict=True)
-        for learned, run in groupby(pairs, key=lambda pair: pair[1] != -100):
-            text = tokenizer.decode([token for token, _ in run])
-            click.echo(click.style(f"⟦{text}⟧", fg="green") if learned else click.style(text, dim=True), nl=False)
+        for learned, weight, ids in mask_runs(row["input_ids"], row["labels"], row.get("weights")):
+            text = tokenizer.decode(ids)
+            colours: dict[str, Any] = {"fg": "green" if weight == 1 else "yellow"} if learned else {"dim": True}
+            click.echo(click.style(f"⟦{times(weight)}{text}⟧" if learned else text, **colours), nl=False)
         click.echo()
 
 

@@ -70,6 +70,7 @@ class Card:
     _pii: Counter[str] = field(default_factory=Counter)
     _pii_rows: int = 0
     _augmented: int = 0
+    _weights: Weights = field(default_factory=lambda: Weights())
     _crowded: bool = False
 
     def __post_init__(self) -> None:
@@ -92,6 +93,10 @@ class Card:
         self._pii.update(one.kind for one in found)
         self._pii_rows += bool(found)
         self._augmented += "augmented" in record.meta
+        if not isinstance(record, Labelled):
+            for message in record.messages:
+                if message.supervised:
+                    self._weights.add(message.weight)
         place = self.rows - 1 if self.rows <= SAMPLE else self._rng.randrange(self.rows)  # Vitter's algorithm R
         if place < SAMPLE:
             seen = _Seen(count, text[:4000], label)
@@ -135,7 +140,8 @@ class Card:
         Keys: ``rows``, ``sample`` (rows that estimates come from), ``words`` (mean and quantiles), ``languages`` (shares of the sample;
         ``not sure`` for short texts), ``labels`` (``of``, ``counts``, ``imbalance`` = largest / smallest, ``entropy`` = normalised, 1 when
         all are equally frequent), ``groups``, ``duplicates`` (``exact``: share of rows that repeat an earlier one, ``near``: the same
-        in the sample, at a Jaccard similarity of 0.8), ``pii`` (pieces by type, share of rows), ``augmented`` (rows), ``notes``.
+        in the sample, at a Jaccard similarity of 0.8), ``pii`` (pieces by type, share of rows), ``augmented`` (rows), ``weights``
+        (weight -> answers, only where one is not 1), ``notes``.
         """
         if not self.rows:
             return {"rows": 0, "notes": ["There is no row."]}
@@ -151,6 +157,8 @@ class Card:
             "pii": {"pieces": dict(self._pii.most_common()), "rows": self._pii_rows / self.rows},
             "augmented": self._augmented,
         }
+        if weights := self._weights.to_dict():
+            card["weights"] = weights
         return card | {"notes": self._notes(card, tongues)}
 
     def _words(self) -> dict[str, float]:
@@ -225,6 +233,25 @@ class Card:
         ]
 
 
+class Weights:
+    """Counts how often each weight of a message is seen; weights are told apart by three digits, so that memory stays flat."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[float] = Counter()
+
+    def add(self, weight: float, times: int = 1) -> None:
+        self.counts[float(f"{weight:.3g}")] += times
+
+    def to_dict(self) -> dict[str, int]:
+        """Weight -> count, by rising weight, as ``about 0.5`` where there are more than a dozen; empty where all weights are 1."""
+        if not set(self.counts) - {1.0}:
+            return {}
+        table: Counter[str] = Counter()
+        for weight, count in sorted(self.counts.items()):
+            table[f"{weight:g}" if len(self.counts) <= 12 else f"about {weight:.1g}"] += count
+        return dict(table)
+
+
 def entropy(counts: Counter[str]) -> float:
     """Shannon entropy of the classes over the logarithm of their number: 1 when all are equally frequent, 0 for a single class."""
     total = counts.total()
@@ -278,4 +305,6 @@ def card_text(card: dict[str, Any]) -> str:
     lines.append(f"duplicates  {near['exact']:.1%} exact, {near['near']:.1%} nearly the same (of {card['sample']} rows)")
     pieces = ", ".join(f"{n} {kind}" for kind, n in card["pii"]["pieces"].items())
     lines.append(f"personal    {pieces or 'none found'}")
+    if card.get("weights"):
+        lines.append("weights     " + ", ".join(f"{weight} for {n} answers" for weight, n in card["weights"].items()))
     return "\n".join([*lines, *(f"note        {note}" for note in card["notes"])])

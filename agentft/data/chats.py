@@ -2,9 +2,12 @@
 
 | format | row |
 |---|---|
-| ``openai`` | ``messages`` with ``role`` and ``content`` (text, or parts of it), ``tool_calls``, ``tools``; ``weight: 0`` is not learned |
+| ``openai`` | ``messages`` with ``role`` and ``content`` (text, or parts of it), ``tool_calls``, ``tools`` |
 | ``sharegpt`` | ``conversations`` (or ``conversation``, ``items``) with ``from`` and ``value``; ``system``, ``tools`` |
 | ``alpaca`` | ``instruction``, ``input``, ``output``; ``system``, ``history`` (pairs of earlier questions and answers) |
+
+In the first two a message may have ``weight`` (OpenAI's name) or ``train`` (axolotl's): 0 or false is not learned, another number is
+the weight of its loss, see :class:`~agentft.records.Message`.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from pydantic import Field
 from agentft.contracts import DataContext
 from agentft.data.files import FileOptions, Left, converted, rows_of
 from agentft.errors import DataError
-from agentft.records import Example
+from agentft.records import Example, train_from
 
 Format = Literal["auto", "openai", "sharegpt", "alpaca"]
 _ROLES = {
@@ -95,10 +98,8 @@ def _openai(row: Mapping[str, Any]) -> list[dict[str, Any]]:
             raise DataError(f"a message must be an object with role and content, not {type(message).__name__}")
         data: dict[str, Any] = {"role": "system" if message.get("role") == "developer" else message.get("role")}
         data["content"] = _text(message.get("content"))
-        data |= {key: message[key] for key in ("name", "tool_calls", "train") if message.get(key) is not None}
-        if message.get("weight") == 0:
-            data["train"] = False
-        found.append(data)
+        data |= {key: message[key] for key in ("name", "tool_calls") if message.get(key) is not None}
+        found.append(data | _train(message))
     return found
 
 
@@ -114,10 +115,19 @@ def _sharegpt(row: Mapping[str, Any]) -> list[dict[str, Any]]:
             raise DataError(f"unknown speaker {speaker!r} (known: {', '.join(_ROLES)})")
         if str(speaker).lower() in _CALLS:
             calls = _listed(value, "the tool call")
-            found.append({"role": role, "content": "", "tool_calls": calls})
+            found.append({"role": role, "content": "", "tool_calls": calls, **_train(turn)})
         else:
-            found.append({"role": role, "content": value})
+            found.append({"role": role, "content": value, **_train(turn)})
     return found
+
+
+def _train(message: Mapping[str, Any]) -> dict[str, Any]:
+    """The message's ``train``, from ``train`` and ``weight``; whichever says more: "not learned", then a weight, then "learned"."""
+    said = {train_from(message.get(key), key) for key in ("train", "weight")} - {None}
+    weights = [one for one in said if not isinstance(one, bool)]
+    if len(weights) > 1:
+        raise DataError(f"'train' and 'weight' of a message differ: {message['train']!r} and {message['weight']!r}")
+    return {"train": False if False in said else weights[0] if weights else True} if said else {}
 
 
 def _alpaca(row: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -31,6 +31,7 @@ class _Kept:
     id: str
     group: str
     label: str
+    weights: tuple[float, ...]
 
 
 def fingerprint(record: Record) -> str:
@@ -62,18 +63,19 @@ def dedup(records: Iterable[Record], config: DedupConfig | None, ctx: DataContex
     """Keep the first of rows whose text is the same up to case and white space; with ``threshold``, or nearly the same.
 
     The account of the drops names the row that was kept. Rows with the same text and another label contradict each other: the
-    first one is kept, and they are counted apart. Nearly the same text with another label ("turn it on", "turn it off") is
-    what a classifier has to tell apart: such rows are kept and counted.
+    first one is kept, and they are counted apart; so are conversations that differ only in the weights of messages. Nearly the
+    same text with another label ("turn it on", "turn it off") is what a classifier has to tell apart: such rows are kept and counted.
     """
     config = config or DedupConfig.model_validate({})
     exact: dict[bytes, _Kept] = {}
     near = _Near(config.threshold) if config.threshold is not None else None
     for record in records:
-        mine = _Kept(record.id, record.group_key, _label(record))
+        mine = _Kept(record.id, record.group_key, _label(record), _weights(record))
         key = digest(record)
         twin = exact.get(key)
         if twin and not (config.keep_in_group and twin.group == mine.group):
-            ctx.drop("duplicate" if twin.label == mine.label else "duplicate with another label", f"{record.id}, same as {twin.id}")
+            how = " with another label" if twin.label != mine.label else " with other weights" if twin.weights != mine.weights else ""
+            ctx.drop(f"duplicate{how}", f"{record.id}, same as {twin.id}")
             continue
         if near is not None:
             like = near.twin(record, mine, config.keep_in_group, ctx)
@@ -86,6 +88,10 @@ def dedup(records: Iterable[Record], config: DedupConfig | None, ctx: DataContex
 
 def _label(record: Record) -> str:
     return json.dumps(record.label, sort_keys=True, default=str) if isinstance(record, Labelled) else ""
+
+
+def _weights(record: Record) -> tuple[float, ...]:
+    return () if isinstance(record, Labelled) else tuple(message.weight for message in record.messages)
 
 
 class _Near:

@@ -8,6 +8,8 @@
 | ``scores`` | ``prompt`` or ``instruction``, ``completions``: ``response`` and a score each (UltraFeedback); the best against the worst |
 | ``kto`` | ``prompt``, ``completion``, ``label``: true or false |
 | ``agentft`` | as agentft itself writes them |
+
+A weight on a message (``train: 0.5``) is an error: what is learned from a preference is which answer is better.
 """
 
 from __future__ import annotations
@@ -113,7 +115,19 @@ def _own(row: Mapping[str, Any], name: str) -> Preference:
         raise DataError(f"not a preference as agentft writes them: {what}") from None
     if any(side is not None and side.role != "assistant" for side in (one.chosen, one.rejected)):
         raise DataError("'chosen' and 'rejected' must be messages of the assistant")
+    unweighted(one)
     return one
+
+
+def unweighted(one: Preference) -> None:
+    """Raise :class:`DataError` if a message of ``one`` has a weight."""
+    _unweighted([*one.prompt.messages, *(side for side in (one.chosen, one.rejected) if side is not None)])
+
+
+def _unweighted(messages: list[Message]) -> list[Message]:
+    if found := next((message for message in messages if message.weighted), None):
+        raise DataError(f"a message has the weight {found.train:g} ('train'), which means nothing in a preference: remove it")
+    return messages
 
 
 def _checked(one: Preference) -> Preference:
@@ -191,7 +205,7 @@ def _messages(row: Mapping[str, Any], key: str, role: str) -> list[Message]:
         return [Message(role, value)] if value.strip() else []
     if not isinstance(value, Sequence):
         raise DataError(f"'{key}' must be a text or a list of messages" if key in row else f"no '{key}'")
-    return [Message.from_dict(_plain(message)) for message in value]
+    return _unweighted([Message.from_dict(_plain(message)) for message in value])
 
 
 def _plain(message: Any) -> Any:

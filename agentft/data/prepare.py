@@ -17,6 +17,7 @@ from agentft.contracts import DataContext
 from agentft.data.card import Card
 from agentft.data.jsonl import read_records, write_examples, write_rows
 from agentft.data.mix import interleaved, weighted
+from agentft.data.preferences import unweighted
 from agentft.data.split import PARTS, assign, key_of, known_prompts, prompt_key, stratum_of
 from agentft.data.spool import Spool
 from agentft.errors import DataError
@@ -155,6 +156,10 @@ class _Preparation:
         """Records of a source; preferences go aside."""
         for row in step.run(fresh):
             if isinstance(row, Preference):
+                try:
+                    unweighted(row)
+                except DataError as error:
+                    raise DataError(f"{step.name}: preference '{row.id}': {error}") from None
                 self.preferences.append(row)
             else:
                 yield row

@@ -36,6 +36,7 @@ class Encoded:
         text: what the ids say.
         spans: supervised ``(start, end)`` in characters of ``text``: what the model has to write, stop token included.
         disarmed: number of messages in which typed control tokens were made ordinary text.
+        weights: what the loss of each token is multiplied by, 1 where nothing is learned; None: 1 everywhere.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Encoded:
     text: str
     spans: list[tuple[int, int]]
     disarmed: int = 0
+    weights: list[float] | None = None
 
     @property
     def supervised(self) -> int:
@@ -53,13 +55,14 @@ class Encoded:
 
 @dataclass(frozen=True)
 class _Layout:
-    """A row before tokenisation: its text, where assistant turns start in it, and which parts are supervised."""
+    """A row before tokenisation: its text, where assistant turns start in it, which parts are supervised, and the weight of each part."""
 
     id: str
     text: str
     starts: list[int]
     spans: list[tuple[int, int]]
     disarmed: int
+    weights: list[float]
 
     @property
     def cuts(self) -> list[int]:
@@ -67,9 +70,13 @@ class _Layout:
         return sorted({*self.starts, *(end for _, end in self.spans if end < len(self.text))})
 
     def encode(self, pieces: list[list[int]]) -> Encoded:
-        learned = {start for start, _ in self.spans}
-        labels = [ids if place in learned else [MASKED] * len(ids) for place, ids in zip([0, *self.cuts], pieces, strict=True)]
-        return Encoded(self.id, list(chain.from_iterable(pieces)), list(chain.from_iterable(labels)), self.text, self.spans, self.disarmed)
+        learned = {start: weight for (start, _), weight in zip(self.spans, self.weights, strict=True)}
+        placed = list(zip([0, *self.cuts], pieces, strict=True))
+        labels = list(chain.from_iterable(ids if place in learned else [MASKED] * len(ids) for place, ids in placed))
+        weights = None
+        if any(weight != 1 for weight in self.weights):
+            weights = list(chain.from_iterable([learned.get(place, 1.0)] * len(ids) for place, ids in placed))
+        return Encoded(self.id, list(chain.from_iterable(pieces)), labels, self.text, self.spans, self.disarmed, weights)
 
 
 @dataclass(frozen=True)
@@ -137,7 +144,7 @@ class Renderer:
             raise DataError(f"{example.id}: a prompt has to end with a message to answer, not with the assistant's")
         text = self.template.render(conversation.chat, conversation.tools, generate=True)
         starts = _starts(list(self._prompts(conversation, len(conversation.messages)).values()), text)
-        return self._encode([_Layout(example.id, text, starts, [], conversation.disarmed)])[0]
+        return self._encode([_Layout(example.id, text, starts, [], conversation.disarmed, [])])[0]
 
     def training(self, example: Example) -> list[Encoded]:
         """The rows of one conversation: usually one, see :attr:`mode`; none if no message is supervised.
@@ -245,13 +252,15 @@ class Renderer:
             check_kept([messages[index]], ends[index][len(prompts[index]) :])
         if all(whole.startswith(text) for text in (*prompts.values(), *ends.values())):
             spans = [(len(prompts[index]), len(ends[index])) for index in supervised]
-            return [_Layout(example.id, whole, [len(prompt) for prompt in prompts.values()], spans, conversation.disarmed)]
+            weights = [messages[index].weight for index in supervised]
+            return [_Layout(example.id, whole, [len(prompt) for prompt in prompts.values()], spans, conversation.disarmed, weights)]
         rows = []
         for number, index in enumerate(supervised, 1):
             earlier = [prompt for place, prompt in prompts.items() if place < index]
             start, end = len(prompts[index]), len(ends[index])
             name = f"{example.id}#{number}" if len(supervised) > 1 else example.id
-            rows.append(_Layout(name, ends[index], [*_starts(earlier, prompts[index]), start], [(start, end)], conversation.disarmed))
+            starts, weights = [*_starts(earlier, prompts[index]), start], [messages[index].weight]
+            rows.append(_Layout(name, ends[index], starts, [(start, end)], conversation.disarmed, weights))
         return rows
 
     def _encode(self, layouts: Sequence[_Layout]) -> list[Encoded]:

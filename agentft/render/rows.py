@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Literal
 
 from agentft.contracts import DataContext
+from agentft.data.card import Weights
 from agentft.errors import DataError
 from agentft.records import Example
 from agentft.render.conversation import MASKED, Encoded, Renderer
@@ -34,6 +35,7 @@ class RowsReport:
         disarmed: rows in which a control token that somebody typed was made ordinary text.
         mode, system_mode: how the chat template is treated, see :class:`Renderer`.
         sample: the first row, decoded from its tokens, with marks around what is learned.
+        weights: weight -> supervised tokens that have it; empty where all have 1.
     """
 
     rows_in: int = 0
@@ -50,6 +52,7 @@ class RowsReport:
     system_mode: str = ""
     max_length: int = 0
     sample: str = ""
+    weights: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -66,6 +69,8 @@ def render_rows(
     max_dropped: float = 0.2,
 ) -> RowsReport:
     """Write one JSON line ``{"id", "group", "input_ids", "labels"}`` per training row.
+
+    A row in which a message has a weight other than 1 has a number for each token under ``weights`` too.
 
     Args:
         max_length: tokens that a row may have.
@@ -86,7 +91,9 @@ def render_rows(
                 report.rows_in += 1
                 for row in writer.rows(example, rendered):
                     data = {"id": row.id, "group": example.group_key, "input_ids": row.input_ids, "labels": row.labels}
+                    data |= {} if row.weights is None else {"weights": row.weights}
                     stream.write(json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n")
+                    writer.count_weights(row)
                     report.rows_out += 1
                     report.tokens += len(row.input_ids)
                     report.supervised_tokens += row.supervised
@@ -105,13 +112,23 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def show_mask(renderer: Renderer, row: Encoded) -> str:
-    """The row as its tokens say it, what is learned between ``⟦`` and ``⟧``."""
+    """The row as its tokens say it, what is learned between ``⟦`` and ``⟧``, a weight other than 1 in front of it: ``⟦0.5 × Hi⟧``."""
     parts = []
-    for learned, pairs in groupby(zip(row.input_ids, row.labels, strict=True), key=lambda pair: pair[1] != MASKED):
-        ids = [token for token, _ in pairs]
+    for learned, weight, ids in mask_runs(row.input_ids, row.labels, row.weights):
         text = renderer.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        parts.append(f"{MARKS[0]}{text}{MARKS[1]}" if learned else text)
+        parts.append(f"{MARKS[0]}{times(weight)}{text}{MARKS[1]}" if learned else text)
     return "".join(parts)
+
+
+def mask_runs(ids: Sequence[int], labels: Sequence[int], weights: Sequence[float] | None) -> Iterator[tuple[bool, float, list[int]]]:
+    """The row cut where learning begins, ends or changes its weight: whether a run of tokens is learned, its weight, its ids."""
+    rows = zip(ids, labels, [1.0] * len(ids) if weights is None else weights, strict=True)
+    for (learned, weight), run in groupby(rows, key=lambda one: (one[1] != MASKED, one[2] if one[1] != MASKED else 1.0)):
+        yield learned, weight, [token for token, _, _ in run]
+
+
+def times(weight: float) -> str:
+    return "" if weight == 1 else f"{weight:g} × "
 
 
 class _Writer:
@@ -122,6 +139,12 @@ class _Writer:
         self.report = RowsReport(mode=renderer.mode, system_mode=renderer.system_mode, max_length=max_length)
         self.drops: Counter[str] = Counter()
         self.too_long: list[tuple[int, str]] = []
+        self.weights = Weights()
+
+    def count_weights(self, row: Encoded) -> None:
+        for learned, weight, ids in mask_runs(row.input_ids, row.labels, row.weights):
+            if learned:
+                self.weights.add(weight, len(ids))
 
     def rows(self, example: Example, rendered: list[Encoded] | DataError) -> Iterator[Encoded]:
         """The rows of one example that are to be written."""
@@ -163,6 +186,7 @@ class _Writer:
 
     def finish(self, max_dropped: float) -> None:
         self.report.drops = dict(self.drops)
+        self.report.weights = self.weights.to_dict()
         if self.too_long:
             self.too_long.sort(reverse=True)
             longest = ", ".join(f"{name} ({tokens})" for tokens, name in self.too_long[:5])

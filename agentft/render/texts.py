@@ -274,7 +274,7 @@ def seq2seq_rows(job: RowsJob) -> dict[str, Any]:
     """Rows for ``use: seq2seq``: ``{"id", "group", "input_ids", "labels"}`` with the source and the target, one per supervised answer.
 
     Raises:
-        DataError: the model is no encoder-decoder, or there is no answer.
+        DataError: the model is no encoder-decoder, there is no answer, or a message has a weight.
     """
     need(job, "seq2seq")
     encoder = PairEncoder(job.tokenizer, job.config.prefix, job.max_length, min(job.config.max_target, job.max_length))
@@ -294,6 +294,8 @@ def _pairs(encoder: PairEncoder, examples: Iterator[Example], report: Report) ->
         answers = [place for place, message in enumerate(example.messages) if message.supervised and message.content.strip()]
         if not answers:
             report.drops["no answer in words"] += 1
+        if any(message.weighted for message in example.messages):
+            raise DataError(f"{example.id}: a message has a weight ('train' is a number), which 'seq2seq' does not know; use true or false")
         for place in answers:
             if not any(message.content.strip() for message in example.messages[:place]):
                 report.drops["an answer to nothing"] += 1

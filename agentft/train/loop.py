@@ -26,6 +26,8 @@ Progress = Callable[[int, int, Mapping[str, float]], None]
 class Collator:
     """Rows -> ``input_ids``, ``labels``, ``attention_mask`` of shape (B, longest), padded on the right, and ``row`` (B,).
 
+    Rows with weights give ``weights`` (B, longest) float32 too, 1 on padding.
+
     The mask comes from the lengths, because in many tokenizers the padding token is also the stop token.
     """
 
@@ -34,12 +36,15 @@ class Collator:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         ids = [row["input_ids"] for row in rows]
-        return {
+        batch = {
             "input_ids": pad(ids, self.pad_token_id),
             "labels": pad([row["labels"] for row in rows], -100),
             "attention_mask": pad([[1] * len(row) for row in ids], 0),
             "row": torch.tensor([row["row"] for row in rows]),
         }
+        if "weights" in rows[0]:
+            batch["weights"] = pad([row["weights"] for row in rows], 1).float()
+        return batch
 
 
 class EpochOrder(torch.utils.data.Sampler[int]):
@@ -143,7 +148,9 @@ class Trainer(Watched, SFTTrainer):
 
     Same loss and gradient as the parent's ``compute_loss`` (asserted in ``tests/train/test_loss.py``), without its
     entropy and accuracy on every step. What the parent knows and this does not (mixture-of-experts losses, DFT) goes to the
-    parent. Labels are smoothed in training only: a validation loss is a mean negative log-likelihood whatever was trained with.
+    parent. A message's weight multiplies the loss of its tokens, in training and validation; the sum is divided by the number of
+    supervised tokens, not by the sum of weights, so that a weight scales its message and no other. Labels are smoothed in training
+    only: a validation loss is a mean negative log-likelihood whatever was trained with.
     """
 
     def __init__(self, *, order: EpochOrder, ids: Sequence[str], share_prefix: bool, smoothing: float = 0.0, **kwargs: Any):
@@ -156,7 +163,12 @@ class Trainer(Watched, SFTTrainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         rows, tokens = inputs.pop("row").tolist(), int(inputs["attention_mask"].sum())
-        training = self.model.training
+        weights, training = inputs.pop("weights", None), self.model.training
+        if weights is not None and not (self._ours if training else self._plain):
+            raise TrainingError(
+                "messages with a weight ('train' is a number) need the plain loss in one process: train in one process and leave "
+                "loss_type and the loss of a mixture of experts out, or make the weights true or false"
+            )
         if self.trunk is not None:
             self.trunk.use(rows, training)
         if not self._ours:
@@ -166,6 +178,8 @@ class Trainer(Watched, SFTTrainer):
         smoothing = self._smoothing if training else 0.0
         batch = (inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
         losses, owner = token_losses(model, *batch, share_prefix=self._share and self.trunk is None, smoothing=smoothing)
+        if weights is not None:  # in the order of token_losses: labels[:, t] is predicted at t - 1
+            losses = losses * weights[:, 1:][batch[2][:, 1:] != -100].to(losses.device)
         # num_items_in_batch: labelled tokens of all micro-batches of this optimiser step, so that 1 x 8 rows equal 8 x 1.
         loss = losses.sum() / (max(1, len(losses)) if num_items_in_batch is None else num_items_in_batch)
         if num_items_in_batch is not None:  # counted over all processes, and the gradient is the mean over them

@@ -16,7 +16,8 @@ class Rows:
     """Rows for a trainer.
 
     Attributes:
-        dataset: ``datasets.Dataset`` with the columns ``input_ids``, ``labels`` (int32 lists) and ``row`` (index).
+        dataset: ``datasets.Dataset`` with the columns ``input_ids``, ``labels`` (int32 lists) and ``row`` (index), and ``weights`` (float32
+            lists, a number per token) where a row of the file has them.
         ids: id of each row, for messages.
         lengths: tokens of each row.
         supervised: number of tokens with a label, over all rows.
@@ -76,7 +77,7 @@ def read_rows(path: Path, aligned: bool = True) -> Rows:
         aligned: there is a label per token; false for source and target, where ``lengths`` is the sum of both.
 
     Raises:
-        TrainingError: no rows, a row without a label, or labels and tokens of different length.
+        TrainingError: no rows, a row without a label, labels or weights and tokens of different length, or a weight that is none.
     """
     import numpy as np
     import pyarrow as pa
@@ -84,7 +85,7 @@ def read_rows(path: Path, aligned: bool = True) -> Rows:
     from datasets import Dataset
 
     ids = pa.list_(pa.int32())
-    table, names = read_table(path, {"input_ids": ids, "labels": ids})
+    table, names = read_table(path, {"input_ids": ids, "labels": ids, "weights": pa.list_(pa.float32())})
     lengths = pc.list_value_length(table["input_ids"]).to_numpy()
     labels = pc.list_value_length(table["labels"]).to_numpy()
     if aligned and (lengths != labels).any():
@@ -93,4 +94,26 @@ def read_rows(path: Path, aligned: bool = True) -> Rows:
     counts = np.bincount(owner, weights=pc.list_flatten(table["labels"]).to_numpy() != -100, minlength=len(lengths))
     if (counts == 0).any():
         raise TrainingError(f"{path.name}: row '{names[int(np.argmin(counts))]}' has no supervised token, there is nothing to learn in it")
+    table = _weighted(path, table, names, lengths)
     return Rows(Dataset(table), names, (lengths if aligned else lengths + labels).tolist(), int(counts.sum()))
+
+
+def _weighted(path: Path, table: Any, names: list[str], lengths: Any) -> Any:
+    """The table with a weight for every token, 1 in rows that have none; without the column where no row has any."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    given, place = table["weights"], table.column_names.index("weights")
+    if given.null_count == len(given):
+        return table.drop_columns(["weights"])
+    counts = pc.fill_null(pc.list_value_length(given), -1).to_numpy()
+    if (wrong := (counts >= 0) & (counts != lengths)).any():
+        raise TrainingError(f"{path.name}: row '{names[int(np.argmax(wrong))]}' has not one weight per token")
+    flat = np.ones(int(lengths.sum()), np.float32)
+    flat[np.repeat(counts >= 0, lengths)] = pc.list_flatten(given).to_numpy()
+    if (wrong := ~(np.isfinite(flat) & (flat >= 0))).any():
+        owner = np.repeat(np.arange(len(lengths)), lengths)[int(np.argmax(wrong))]
+        raise TrainingError(f"{path.name}: row '{names[int(owner)]}' has a weight that is not a number from 0 on")
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+    return table.set_column(place, "weights", pa.ListArray.from_arrays(offsets, pa.array(flat, pa.float32())))

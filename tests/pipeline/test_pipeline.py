@@ -224,3 +224,18 @@ def test_a_recipe_may_train_on_preferences_after_demonstrations(job):
     alone = ["--set", "data.sources=[{use: preferences, path: pairs.jsonl}]", "--set", "train=[{use: dpo, batch_size: 4}]"]
     again = run(job, *alone, "--set", "evaluate=[persona-adherence]")
     assert [s["name"] for s in again["stages"] if s["name"].startswith("train")] == ["train-0"]
+
+
+def test_weights_of_messages_reach_preview_and_training(job):
+    talks = [json.loads(line) for line in (job / "talks.jsonl").read_text("utf-8").splitlines()]
+    for number, talk in enumerate(talks):
+        talk["messages"][1] |= {"train": 0.3} if number % 2 else {}
+    (job / "talks.jsonl").write_text("\n".join(map(json.dumps, talks)), "utf-8")
+    arguments = [str(job / "recipe.yaml"), "--runs", str(job / "runs")]
+    shown = CliRunner().invoke(cli, ["data", *arguments, "-n", "9"], catch_exceptions=False).output
+    assert "⟦0.3 × Please turn left at" in shown and "⟦Please turn left at" in shown
+    assert "weights of supervised tokens: 0.3 on " in shown and "weights     0.3 for " in shown
+    run(job, "--until", "train")
+    talks[1]["messages"][1]["train"] = 0.4
+    (job / "talks.jsonl").write_text("\n".join(map(json.dumps, talks)), "utf-8")
+    assert "train-0" in built(run(job, "--until", "train"))  # another weight, another model

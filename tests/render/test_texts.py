@@ -86,6 +86,9 @@ def test_a_mix_of_records_gives_texts_here_and_conversations_there(tmp_path):
         rows_for(tmp_path, clm_rows, [talk], block=64, pack=True)
     with pytest.raises(DataError, match="there is no answer for 'seq2seq'"):
         rows_for(tmp_path, seq2seq_rows, records[:1], tokenizer, "seq2seq", prefix="", max_target=8)
+    heavy = Example("heavy", (Message("user", "hi"), Message("assistant", "yes", train=0.5)))
+    with pytest.raises(DataError, match="heavy: a message has a weight .* 'seq2seq' does not know"):
+        rows_for(tmp_path, seq2seq_rows, [heavy], tokenizer, "seq2seq", prefix="", max_target=8)
 
 
 def test_masked_rows_keep_words_and_leave_out_what_is_unknown(tmp_path):

@@ -50,6 +50,7 @@ def test_loss_and_gradient_equal_those_of_trl(trainer, items, size):
     results = []
     for ours in (True, False):
         trainer._ours = ours  # False: the parent's compute_loss
+        trainer.model.train()  # in evaluation it is always ours
         trainer.model.zero_grad()
         loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=None if items is None else torch.tensor(items))
         loss.backward()
