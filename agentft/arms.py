@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from agentft.components import ModelRef
 from agentft.contracts import Backend, EvalContext, GenerationSettings
 from agentft.data.jsonl import read_conversations, read_records, read_texts, write_rows
+from agentft.errors import DataError
 from agentft.progress import Progress
 from agentft.records import Example, Response, Sample, Score
 from agentft.runs import Outcome, StageResult
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from agentft.session import Part, Session
 
 PARTIAL = "answers.partial.jsonl"
+CHOICES = "choices.jsonl"
 
 
 def adapter(trained: StageResult | None) -> Path | None:
@@ -58,9 +60,11 @@ class Arm:
 
     Attributes:
         reads_texts: it is a language model that raw texts can be scored with.
+        gives_choices: it can say how likely each of ``meta.choices`` is.
     """
 
     reads_texts = True
+    gives_choices = True
 
     def __init__(self, name: str, session: Session, trained: StageResult | None = None):
         self.name, self.session, self.trained = name, session, trained
@@ -114,9 +118,19 @@ class Arm:
         """Answer every held-out question; see :func:`answer`."""
         return answer(self, data, out, progress)
 
-    def score(self, part: Part, answers: Path, data: Path, out: Path, progress: Progress) -> Outcome:
+    def choosing(self, data: Path) -> list[Example]:
+        """The questions whose choices can be given probabilities: those with a right answer, ``meta.label``, among ``meta.choices``."""
+        if not self.gives_choices:
+            return []
+        return [prompt for prompt, _ in questions(data) if prompt.meta.get("choices") and prompt.meta.get("label") is not None]
+
+    def choose(self, data: Path, out: Path, progress: Progress) -> Outcome:
+        """The probability of every choice; see :func:`choose`."""
+        return choose(self, data, out, progress)
+
+    def score(self, part: Part, answers: Path, data: Path, out: Path, progress: Progress, choices: Path | None = None) -> Outcome:
         """What one evaluator says; see :func:`score`."""
-        return score(self, part, answers, data, out, progress)
+        return score(self, part, answers, data, out, progress, choices)
 
     def shown(self, answers: Path, data: Path) -> dict[str, dict[str, Any]]:
         """Question, reference and answer of each sample, for the report."""
@@ -200,16 +214,53 @@ def finished(out: Path) -> dict[str, Response]:
     return done
 
 
-def samples(answers: Path, data: Path) -> list[Sample]:
-    """Questions with the answers of a stage."""
+def choose(arm: Arm, data: Path, out: Path, progress: Progress) -> Outcome:
+    """The probability of every choice of every question into ``choices.jsonl``: ``{"id", "scores", "error"}``.
+
+    Lines that an interrupted try has written are taken over: what is found for a question does not depend on the others.
+    """
+    asked, partial = arm.choosing(data), out / f"partial.{CHOICES}"
+    known = {row["id"]: row for row in _whole_lines(partial)}
+    with partial.open("a", encoding="utf-8") as stream:
+        stream.write("\n")  # behind a line that was cut
+        for number, prompt in enumerate(asked, 1):
+            if prompt.id not in known:
+                try:
+                    row = {"id": prompt.id, "scores": arm.agent.choice_scores([prompt])[0], "error": ""}
+                except DataError as error:  # longer than the model's context, say
+                    row = {"id": prompt.id, "scores": {}, "error": str(error)}
+                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+                stream.flush()
+                known[prompt.id] = row
+            progress.step(number, len(asked))
+    write_rows(out / CHOICES, (known[prompt.id] for prompt in asked))
+    partial.unlink()
+    failed = [known[prompt.id] for prompt in asked if known[prompt.id]["error"]]
+    return Outcome({"questions": len(asked), "failed": len(failed), "errors": sorted({row["error"] for row in failed})[:5]})
+
+
+def _whole_lines(path: Path) -> list[dict[str, Any]]:
+    """Rows of a file that a kill may have cut in its last line."""
+    rows = []
+    for line in path.read_text("utf-8", "ignore").splitlines() if path.is_file() else ():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
+
+
+def samples(answers: Path, data: Path, choices: Path | None = None) -> list[Sample]:
+    """Questions with the answers of a stage, and with the probabilities of another one."""
     responses = {row["id"]: Response.from_dict(row) for row in map(json.loads, (answers / "answers.jsonl").read_text("utf-8").splitlines())}
-    return [Sample(prompt, responses[prompt.id], reference) for prompt, reference in questions(data)]
+    likely = {row["id"]: row["scores"] for row in _whole_lines(choices / CHOICES)} if choices else {}
+    return [Sample(prompt, responses[prompt.id], reference, likely.get(prompt.id, {})) for prompt, reference in questions(data)]
 
 
-def score(arm: Arm, part: Part, answers: Path, data: Path, out: Path, progress: Progress) -> Outcome:
-    """Run one evaluator on one arm; the scores go to ``scores.json``."""
+def score(arm: Arm, part: Part, answers: Path, data: Path, out: Path, progress: Progress, choices: Path | None = None) -> Outcome:
+    """Run one evaluator on one arm; the scores go to ``scores.json``. ``choices``: folder of :func:`choose`, for those that ask."""
     session = arm.session
-    found = samples(answers, data)
+    found = samples(answers, data, choices)
     if getattr(part.entry.spec, "consumes", "") == "reference":
         found = [sample for sample in found if sample.reference is not None]
 

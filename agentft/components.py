@@ -143,10 +143,14 @@ class EvaluatorSpec(CodeSpec):
     (:class:`~agentft.labelled.Prediction` of rows with labels), ``example`` (held-out demonstrations, for metrics such as
     perplexity that score instead of generate), ``text`` (held-out raw texts, scored by a language model) or ``masked-text`` (the
     same, with masks that an encoder fills in).
+
+    ``probabilities``: it looks at the probabilities of classes; a chat model is then asked how likely each of ``meta.choices`` is
+    (:attr:`~agentft.records.Sample.choices`), once for all such evaluators.
     """
 
     consumes: str = "sample"
     produces: str = "score"
+    probabilities: bool = False
 
     kind: ClassVar[str] = "evaluator"
 

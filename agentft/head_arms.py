@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 class HeadArm(Arm):
     """``base`` is what counting alone would say, ``tuned`` the trained model. Answers are predictions."""
 
+    gives_choices = False
+
     @cached_property
     def head(self) -> HeadModel:
         """The trained model, loaded when first needed."""
@@ -90,7 +92,7 @@ class HeadArm(Arm):
         found = {row["id"]: row for row in map(json.loads, (answers / "answers.jsonl").read_text("utf-8").splitlines())}
         return [as_record(found[row.id], row) for row in self.rows(data)]
 
-    def score(self, part: Part, answers: Path, data: Path, out: Path, progress: Progress) -> Outcome:
+    def score(self, part: Part, answers: Path, data: Path, out: Path, progress: Progress, choices: Path | None = None) -> Outcome:
         session = self.session
         ctx = EvalContext(session.persona, session.persona.language, session.recipe.seed)
 

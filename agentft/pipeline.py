@@ -400,6 +400,14 @@ class Pipeline:
         }
         return self.stage(f"answers-{arm.name}", parts, inputs, lambda out: arm.answer(self.data.path, out, self.progress))
 
+    def choices(self, arm: Arm, part: Part) -> StageResult | None:
+        """How likely each of ``meta.choices`` is to one arm; None where ``part`` does not ask or no prompt has choices."""
+        if not getattr(part.entry.spec, "probabilities", False) or not arm.choosing(self.data.path):
+            return None
+        inputs = {"prompts": self.data.file("prompts.jsonl"), "test": self.data.file("test.jsonl"), **arm.inputs()}
+        parts = {"code": code_digest("render", "engine"), "system_prompt": self.session.system_prompt, "device": self.recipe.device}
+        return self.stage(f"choices-{arm.name}", parts, inputs, lambda out: arm.choose(self.data.path, out, self.progress))
+
     def scores(self, arm: Arm, part: Part) -> StageResult:
         """What one evaluator says about one arm."""
         inputs = {
@@ -408,6 +416,9 @@ class Pipeline:
             "test": self.data.file("test.jsonl"),
             **arm.inputs(),
         }
+        choices = self.choices(arm, part)
+        if choices is not None:
+            inputs["choices"] = choices.file(arms.CHOICES)
         parts = {
             "code": code_digest("evaluate", "rules.py", "text.py"),
             "evaluator": part.identity(),
@@ -416,7 +427,8 @@ class Pipeline:
             "seed": self.recipe.seed,
         }
         name = f"scores-{arm.name}-{part.name.replace('/', '.')}"
-        return self.stage(name, parts, inputs, lambda out: arm.score(part, self.answers(arm).path, self.data.path, out, self.progress))
+        answers, likely = self.answers(arm).path, choices.path if choices else None
+        return self.stage(name, parts, inputs, lambda out: arm.score(part, answers, self.data.path, out, self.progress, likely))
 
     def all_scores(self) -> dict[str, list[StageResult]]:
         """Arm name -> its score stages, in the order of the recipe."""

@@ -221,12 +221,16 @@ class Response:
 class Sample:
     """One held-out prompt with the agent's answer to it; what evaluators look at.
 
-    ``reference`` is the demonstrated answer where the prompt came from a held-out demonstration, else None.
+    Attributes:
+        reference: the demonstrated answer where the prompt came from a held-out demonstration, else None.
+        choices: choice -> the agent's probability of it among ``meta.choices`` of the prompt; empty where there are none, or where the
+            evaluator did not ask (``EvaluatorSpec.probabilities``).
     """
 
     prompt: Example
     response: Response
     reference: str | None = None
+    choices: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def id(self) -> str:

@@ -360,7 +360,8 @@ class Round:
 
     def _scores(self, arm: Arm, part: Part) -> StageResult:
         result = self.pipeline.scores(arm, part)
-        for name in (self.pipeline.answers(arm).name, result.name):
+        likely = self.pipeline.choices(arm, part)
+        for name in (self.pipeline.answers(arm).name, *([likely.name] if likely else []), result.name):
             self._note(name)
         return result
 

@@ -32,6 +32,8 @@ def options_of(arm: Arm, kind: str) -> Any:
 class EncoderArm(Arm):
     """An encoder that fills in masked tokens of the held-out texts; the masks are the same for both arms. Answers are guesses."""
 
+    gives_choices = False
+
     @cached_property
     def encoder(self) -> MaskedModel:
         """The encoder, loaded when first needed."""
@@ -68,7 +70,7 @@ class EncoderArm(Arm):
         profile = self.encoder.profile.to_dict()
         return Outcome({"answers": len(found), "failed": 0, "errors": [], "notes": notes, "profile": profile})
 
-    def score(self, part: Part, answers: Path, data: Path, out: Path, progress: Progress) -> Outcome:
+    def score(self, part: Part, answers: Path, data: Path, out: Path, progress: Progress, choices: Path | None = None) -> Outcome:
         session, found = self.session, guesses(answers)
 
         def logprobs(texts: Sequence[Labelled]) -> list[tuple[float, int]]:
@@ -112,6 +114,7 @@ class Seq2SeqArm(Arm):
     """An encoder-decoder: the same questions as for a chat model, without a persona in front."""
 
     reads_texts = False
+    gives_choices = False
 
     @cached_property
     def agent(self) -> Seq2SeqAgent:  # type: ignore[override]

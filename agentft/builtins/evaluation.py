@@ -45,16 +45,27 @@ def agentft_evaluators() -> list[EvaluatorSpec]:
             "accuracy", "Share of rows whose class, or set of classes, is right", f"{_E}.classification:accuracy", consumes="prediction"
         ),
         EvaluatorSpec("f1", "F1 of classes: macro, micro and each class", f"{_E}.classification:f1", consumes="prediction"),
-        EvaluatorSpec("auc", "ROC-AUC and average precision, each class against the rest", f"{_E}.auc:auc", consumes="prediction"),
+        EvaluatorSpec(
+            "auc",
+            "ROC-AUC and average precision, each class against the rest",
+            f"{_E}.auc:auc",
+            consumes="prediction",
+            probabilities=True,
+        ),
         EvaluatorSpec(
             "ranking",
             "MRR and NDCG of the true class among the classes by probability",
             f"{_E}.ranking:ranking",
             f"{_E}.ranking:RankingConfig",
             consumes="prediction",
+            probabilities=True,
         ),
         EvaluatorSpec(
-            "calibration", "Expected calibration error of class probabilities", f"{_E}.ranking:calibration", consumes="prediction"
+            "calibration",
+            "Expected calibration error of class probabilities",
+            f"{_E}.ranking:calibration",
+            consumes="prediction",
+            probabilities=True,
         ),
         EvaluatorSpec("confusion", "Which class was taken for which", f"{_E}.classification:confusion", consumes="prediction"),
         EvaluatorSpec(

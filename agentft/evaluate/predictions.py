@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from agentft.errors import DataError
@@ -24,8 +25,10 @@ def from_samples(samples: Sequence[Sample]) -> list[Prediction]:
     A class is recognised where the answer equals a label up to case and white space; known are ``meta.labels``, or without it the labels
     of all samples. Any other answer becomes the predicted label as it stands, which is wrong. Several classes
     (``meta.label`` is a list) are split at commas, semicolons and line breaks. A number is the first one in the answer; an answer
-    without a number is not a prediction. Spans (a list of objects with ``text``; empty: unanswerable) are compared with the whole answer,
-    one of :data:`NO_ANSWER` or nothing meaning that there is none. A failed generation is not a prediction either: unscored, never wrong.
+    without a number is not a prediction. Where the prompt has ``meta.choices`` that differ from ``meta.labels`` and are as many, the first
+    choice is how the first label is written, and so on. Probabilities are those of ``Sample.choices``. Spans (a list of objects with
+    ``text``; empty: unanswerable) are compared with the whole answer, one of :data:`NO_ANSWER` or nothing meaning that there is none. A
+    failed generation is not a prediction either: unscored, never wrong.
     """
     everything = {one for sample in samples for one in _names(sample.prompt.meta.get("label"))}
     tables: dict[tuple[str, ...], _Table] = {}
@@ -41,9 +44,18 @@ def from_samples(samples: Sequence[Sample]) -> list[Prediction]:
         row = Labelled(sample.id, {"text": sample.prompt.last_user}, label, sample.prompt.group, sample.prompt.meta)
         if failed(sample):
             found.append(Prediction(row, error=sample.response.error or "the generation failed"))
-        else:
-            found.append(_read(row, sample.text, table))
+            continue
+        meant = _meant(row)
+        one = _read(row, meant.get(sample.text.strip(), sample.text), table)
+        likely = {meant.get(choice.strip(), table.known(choice)): value for choice, value in sample.choices.items()}
+        found.append(replace(one, scores=likely) if likely else one)
     return found
+
+
+def _meant(row: Labelled) -> dict[str, str]:
+    """Choice -> label, where labels are written in other words in the choices; empty where they are not."""
+    labels, choices = ([str(one).strip() for one in row.meta.get(key) or ()] for key in ("labels", "choices"))
+    return dict(zip(choices, labels, strict=True)) if len(labels) == len(choices) and set(labels) != set(choices) else {}
 
 
 def _read(row: Labelled, text: str, table: _Table) -> Prediction:
@@ -56,7 +68,8 @@ def _read(row: Labelled, text: str, table: _Table) -> Prediction:
             value = float(words[0].value)
         else:
             return Prediction(row, error="the answer holds no number")
-        return Prediction(row, value, {"value": value})
+        # A whole number may be a class, and as a class 1.0 is not 1.
+        return Prediction(row, int(value) if isinstance(row.label, int) and value.is_integer() else value, {"value": value})
     if kind == "spans":
         return Prediction(row, [] if _flat(text).rstrip(".。") in ("", *NO_ANSWER) else [{"text": text.strip()}])
     if kind == "classes":

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from agentft.errors import DataError
 from agentft.evaluate.predictions import from_samples
 from agentft.records import Example, Message, Response, Sample
+from agentft.testing import fake_samples
 
 
 def one(text: str, label: Any, labels: list[str] | None = None, finish: str = "stop") -> Any:
@@ -108,3 +109,22 @@ def test_labels_of_another_kind_and_equal_ids_are_errors(part: Any, make_predict
     with pytest.raises(DataError, match="the id 'a'"):
         part("accuracy", [make_prediction("a", "x", "x"), make_prediction("a", "x", "y")])
     assert part("accuracy", [make_prediction("a", 1, 1)])["accuracy"].value == 1  # a whole number may be a class
+
+
+def test_probabilities_and_answers_in_other_words_are_those_of_the_labels():
+    from dataclasses import replace
+
+    meta = {"label": 0, "labels": [0, 1], "choices": ["退款", "card arrival"]}
+    (first, second) = fake_samples([("q", "退款", meta), ("r", "card arrival", meta)])
+    first = replace(first, choices={"退款": 0.25, "card arrival": 0.75})
+    known, bare = from_samples([first, second])
+    assert (str(known.label), known.scores) == ("0", {"0": 0.25, "1": 0.75})
+    assert str(bare.label) == "1" and "1" not in bare.scores
+
+
+def test_choices_in_another_order_are_still_the_labels():
+    from dataclasses import replace
+
+    (sample,) = fake_samples([("q", "b", {"label": "a", "labels": ["a", "b"], "choices": ["b", "a"]})])
+    (found,) = from_samples([replace(sample, choices={"b": 0.9, "a": 0.1})])
+    assert (found.label, found.scores) == ("b", {"b": 0.9, "a": 0.1})
