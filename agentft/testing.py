@@ -32,9 +32,13 @@ from agentft.contracts import CriticContext, DataContext, EvalContext, Generate
 from agentft.data.split import known_prompts, prompt_key
 from agentft.errors import AgentftError, MissingDependency
 from agentft.host import CONTRIBUTIONS, GROUP, Host
+from agentft.labelled import Prediction
 from agentft.persona import Persona, resolver, template_path
 from agentft.records import Example, Message, Response, Sample, Score
 from agentft.render.system import system_prompt
+from agentft.testing_labels import check_loss as check_loss
+from agentft.testing_labels import fake_predictions as fake_predictions
+from agentft.testing_labels import loss_problems, prediction_problems
 from agentft.text import near_duplicate_share, words
 
 # What importing plugin.py and calling its contribution hooks must not load: `agentft --help` does both for every plugin.
@@ -51,7 +55,8 @@ def check_plugin(name: str, module: ModuleType, options: Mapping[str, Mapping[st
     """Check everything that a plugin contributes, through a real host.
 
     Targets and option models can be imported, personas load and render, templates parse, sources yield valid and unique
-    rows, evaluators keep their contract (:func:`check_evaluator`), and importing the module loads no heavy library.
+    rows, evaluators keep their contract (:func:`check_evaluator`; those of predictions for every kind of label that they take), so do
+    losses (:func:`check_loss`) and critics, and importing the module loads no heavy library.
 
     Args:
         name: the entry-point name, which is the plugin's namespace.
@@ -85,12 +90,15 @@ def check_plugin(name: str, module: ModuleType, options: Mapping[str, Mapping[st
                         evaluators.append((entry, config))
                     elif kind == "critic" and usable and not entry.spec.requires:  # type: ignore[attr-defined]
                         critics.append((entry, config))
+                    elif kind == "loss" and usable and not entry.spec.requires:  # type: ignore[attr-defined]
+                        found = loss_problems(catalog.target(entry), entry.spec.consumes, config)  # type: ignore[attr-defined]
+                        problems += [f"loss {entry.name}: {problem}" for problem in found]
             except AgentftError as error:
                 problems.append(f"{kind} {entry.name}: {error}")
     for language in sorted({persona.language for persona in load_personas(catalog, name).values()} or {"en"}):
         persona = next((one for one in load_personas(catalog, name).values() if one.language == language), language)
         for entry, config in evaluators:
-            found = _contract_problems(catalog.target(entry), eval_context(persona), config, _contract_samples(rows, entry))
+            found = _evaluator_problems(entry, catalog.target(entry), eval_context(persona), config, rows)
             problems += [f"evaluator {entry.name} ({language}): {problem}" for problem in found]
         for entry, config in critics:
             found = critic_problems(catalog.target(entry), config, eval_context(persona).persona, _contract_samples(rows, entry))
@@ -341,8 +349,10 @@ def eval_context(persona: Persona | str = "en", examples: Sequence[Example] = ()
     return EvalContext(persona, persona.language, examples=examples, logprobs=logprobs)
 
 
-def check_evaluator(evaluator: Callable[..., Any], ctx: EvalContext, samples: Sequence[Sample], config: Any = None) -> list[Score]:
-    """Check an evaluator's contract on samples, and on none; returns its scores.
+def check_evaluator(
+    evaluator: Callable[..., Any], ctx: EvalContext, samples: Sequence[Sample | Prediction], config: Any = None
+) -> list[Score]:
+    """Check an evaluator's contract on samples or predictions (:func:`fake_predictions`), and on none; returns its scores.
 
     Scores have names of their own and a known direction, speak only of the given samples, leave a failed generation unscored
     (NaN or absent, never 0), can be written as JSON, say in one line what they measure, and come out the same twice.
@@ -351,7 +361,23 @@ def check_evaluator(evaluator: Callable[..., Any], ctx: EvalContext, samples: Se
     return list(evaluator(samples, fake_generate(), config, ctx))
 
 
-def _contract_problems(evaluator: Callable[..., Any], ctx: EvalContext, config: Any, samples: Sequence[Sample]) -> list[str]:
+def _evaluator_problems(entry: Entry, evaluator: Callable[..., Any], ctx: EvalContext, config: Any, rows: Sequence[Example]) -> list[str]:
+    if entry.spec.consumes == "prediction":  # type: ignore[attr-defined]
+
+        def problems_of(samples: Sequence[Any]) -> list[str]:
+            return _contract_problems(evaluator, ctx, config, samples)
+
+        def call(samples: Sequence[Any]) -> Any:
+            try:
+                return evaluator(samples, fake_generate(), config, ctx)
+            except MissingDependency:
+                return []
+
+        return prediction_problems(problems_of, call)
+    return _contract_problems(evaluator, ctx, config, _contract_samples(rows, entry))
+
+
+def _contract_problems(evaluator: Callable[..., Any], ctx: EvalContext, config: Any, samples: Sequence[Sample | Prediction]) -> list[str]:
     try:
         evaluator([], fake_generate(), config, ctx)
         scores = evaluator(samples, fake_generate(), config, ctx)
@@ -363,14 +389,15 @@ def _contract_problems(evaluator: Callable[..., Any], ctx: EvalContext, config: 
     if not isinstance(scores, list) or not all(isinstance(score, Score) for score in scores):
         return [f"returns {type(scores).__name__}, expected a list of Score"]
     problems = [f"two scores are called '{name}'" for name, count in Counter(s.name for s in scores).items() if count > 1]
-    known, failed = {s.id for s in samples}, {s.id for s in samples if s.response.finish == "error"}
+    known, predicted = {s.id for s in samples}, any(isinstance(s, Prediction) for s in samples)
+    failed = {s.id for s in samples if (s.label is None if isinstance(s, Prediction) else s.response.finish == "error")}
     for score in scores:
         if score.direction not in ("higher", "lower", "none"):
             problems.append(f"{score.name}: direction '{score.direction}' is not higher, lower or none")
         if unknown := set(score.per_sample) - known:
             problems.append(f"{score.name}: scores '{min(unknown)}', which is no sample")
         if zero := {key for key in failed & set(score.per_sample) if not math.isnan(score.per_sample[key])}:
-            problems.append(f"{score.name}: gives the failed generation '{min(zero)}' a number")
+            problems.append(f"{score.name}: gives the failed {'prediction' if predicted else 'generation'} '{min(zero)}' a number")
         if not score.summary or "\n" in score.summary:
             problems.append(f"{score.name}: needs a summary of one line")
     try:

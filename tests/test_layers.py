@@ -63,6 +63,7 @@ LAYERS = [
         "api",
         "cli",
         "testing",
+        "testing_labels",
         "docs_hooks",
         "docs_readme",
         "docs_reference",

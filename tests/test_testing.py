@@ -275,3 +275,105 @@ def test_a_critic_that_breaks_its_contract_is_told_how():
     assert any("could not be generated" in problem for problem in found) and any("'maybe'" in problem for problem in found)
     assert any("without saying why in words" in problem for problem in found)
     assert critic_problems(good, None, persona, samples) == []
+
+
+def test_the_built_in_evaluators_of_predictions_and_losses_keep_their_contract():
+    from agentft.host import Host
+    from agentft.testing import _evaluator_problems, check_loss
+
+    catalog = Host(allow=(), strict=True).catalog
+    evaluators = [entry for entry in catalog.entries("evaluator") if entry.spec.consumes == "prediction"]
+    assert {entry.name for entry in evaluators} >= {
+        "accuracy",
+        "f1",
+        "auc",
+        "ranking",
+        "calibration",
+        "confusion",
+        "regression",
+        "ner",
+        "qa",
+    }
+    for entry in evaluators:
+        model = catalog.config_model(entry)
+        config = model.model_validate({}) if model else None
+        assert _evaluator_problems(entry, catalog.target(entry), eval_context(), config, []) == [], entry.name
+    for entry in catalog.entries("loss"):
+        model = catalog.config_model(entry)
+        check_loss(catalog.target(entry), entry.spec.consumes, model.model_validate({}) if model else None)
+
+
+LABEL_HOOKS = """
+import agentft
+from agentft.components import EvaluatorSpec, LossSpec
+
+@agentft.hookimpl
+def agentft_evaluators():
+    return [EvaluatorSpec("sure", "How sure", "PARTS:sure", consumes="prediction", probabilities=True)]
+
+@agentft.hookimpl
+def agentft_losses():
+    return [LossSpec("hinge", "Hinge", "PARTS:hinge", consumes="class")]
+"""
+LABEL_PARTS = """
+from agentft.errors import TrainingError
+from agentft.evaluate.common import NAN, score_from
+from agentft.evaluate.predictions import groups_of_rows, of_kind
+
+def sure(samples, generate, config, ctx):
+    rows = of_kind(samples, "sure", "class")
+    values = {one.id: max(one.scores.values()) if one.scores and one.label is not None else NAN for one in rows}
+    return [score_from("sure", values, groups_of_rows(rows), seed=ctx.seed, summary="largest probability")]
+
+def hinge(logits, targets, config, ctx):
+    if ctx.multi:
+        raise TrainingError("hinge is for one class a row")
+    right = logits.gather(1, targets[:, None])
+    others = logits.scatter(1, targets[:, None], float("-inf"))
+    return (1 + others - right).clamp(min=0).sum(-1)
+"""
+
+
+@pytest.fixture
+def labels_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest):
+    """Writes the plugin ``sureness``, some of its text replaced, and imports its module."""
+    package = "sure_" + "".join(c if c.isalnum() else "_" for c in request.node.name)
+
+    def make(old: str = "", new: str = ""):
+        assert old in LABEL_PARTS + LABEL_HOOKS
+        (tmp_path / package).mkdir()
+        hooks = LABEL_HOOKS.replace("PARTS", f"{package}.parts")
+        for name, text in {"__init__.py": "", "plugin.py": hooks, "parts.py": LABEL_PARTS}.items():
+            (tmp_path / package / name).write_text(text.replace(old, new) if old else text, "utf-8")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        return importlib.import_module(f"{package}.plugin")
+
+    yield make
+    for name in [name for name in sys.modules if name.startswith(package)]:
+        del sys.modules[name]
+
+
+def test_a_sound_plugin_of_predictions_and_losses(labels_plugin):
+    check_plugin("sureness", labels_plugin())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("if one.scores and one.label is not None else", "if one.scores or one.label is not None else", "a class: raises ValueError"),
+        ("one.label is not None else NAN", "one.label is not None else 0.0", "sure: gives the failed prediction 'failed' a number"),
+        ('of_kind(samples, "sure", "class")', "list(samples)", "a class, from a chat model: raises AttributeError"),
+        ('"sure", "class")', '"sure")', "takes no kind of label"),
+        ('summary="largest probability"', "", "sure: needs a summary"),
+        (".clamp(min=0).sum(-1)", ".clamp(min=0).sum(-1).mean()", r"one class: gives \(\) for 4 rows; .*not averaged"),
+        (".clamp(min=0).sum(-1)", ".clamp(min=0).sum(-1) / len(logits)", "depends on the other rows"),
+        ("(1 + others - right)", "(1 - others + right)", "one class: "),
+        (".clamp(min=0).sum(-1)", ".clamp(min=0).sum(-1).detach()", "has no gradient"),
+        ("return (1 + others - right).clamp(min=0).sum(-1)", "return -logits.softmax(-1).gather(1, targets[:, None])[:, 0].log()", "apart"),
+        ("return (1 +", "logits.data.mul_(2)\n    return (1 +", "changes its inputs"),
+        ('raise TrainingError("hinge is for one class a row")', "pass", "several classes: raises "),
+    ],
+)  # fmt: skip
+def test_faults_of_evaluators_of_predictions_and_losses(labels_plugin, old, new, message):
+    with pytest.raises(AssertionError, match=message):
+        check_plugin("sureness", labels_plugin(old, new))

@@ -50,6 +50,7 @@ def run(folder, *overrides):
     return {stage["name"]: stage for stage in manifest["stages"]}
 
 
+@pytest.mark.slow
 def test_metrics_of_probabilities_for_a_chat_model(folder, monkeypatch):
     from sklearn.metrics import roc_auc_score
 
