@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PARTIAL = "answers.partial.jsonl"
 CHOICES = "choices.jsonl"
+TOGETHER = 16  # questions whose choices are scored in one go
 
 
 def adapter(trained: StageResult | None) -> Path | None:
@@ -217,26 +218,37 @@ def finished(out: Path) -> dict[str, Response]:
 def choose(arm: Arm, data: Path, out: Path, progress: Progress) -> Outcome:
     """The probability of every choice of every question into ``choices.jsonl``: ``{"id", "scores", "error"}``.
 
-    Lines that an interrupted try has written are taken over: what is found for a question does not depend on the others.
+    Lines that an interrupted try has written are taken over: what is found for a question depends on the others by rounding only.
     """
     asked, partial = arm.choosing(data), out / f"partial.{CHOICES}"
     known = {row["id"]: row for row in _whole_lines(partial)}
     with partial.open("a", encoding="utf-8") as stream:
         stream.write("\n")  # behind a line that was cut
-        for number, prompt in enumerate(asked, 1):
-            if prompt.id not in known:
-                try:
-                    row = {"id": prompt.id, "scores": arm.agent.choice_scores([prompt])[0], "error": ""}
-                except DataError as error:  # longer than the model's context, say
-                    row = {"id": prompt.id, "scores": {}, "error": str(error)}
-                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-                stream.flush()
-                known[prompt.id] = row
-            progress.step(number, len(asked))
+        for start in range(0, len(asked), TOGETHER):  # cut as without the interruption: to the last digit the same numbers
+            group = asked[start : start + TOGETHER]
+            if all(prompt.id in known for prompt in group):
+                continue
+            for row in _likely(arm, group):
+                if row["id"] not in known:
+                    stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    known[row["id"]] = row
+            stream.flush()
+            progress.step(len(known), len(asked))
     write_rows(out / CHOICES, (known[prompt.id] for prompt in asked))
     partial.unlink()
     failed = [known[prompt.id] for prompt in asked if known[prompt.id]["error"]]
     return Outcome({"questions": len(asked), "failed": len(failed), "errors": sorted({row["error"] for row in failed})[:5]})
+
+
+def _likely(arm: Arm, prompts: Sequence[Example]) -> list[dict[str, Any]]:
+    """The rows of some questions. What they begin with, the persona, is run once for all of them."""
+    try:
+        found = arm.agent.choice_scores(prompts)
+    except DataError as error:  # longer than the model's context, say: it must not cost the others
+        if len(prompts) > 1:
+            return [row for prompt in prompts for row in _likely(arm, [prompt])]
+        return [{"id": prompts[0].id, "scores": {}, "error": str(error)}]
+    return [{"id": prompt.id, "scores": scores, "error": ""} for prompt, scores in zip(prompts, found, strict=True)]
 
 
 def _whole_lines(path: Path) -> list[dict[str, Any]]:

@@ -164,10 +164,10 @@ class Trainer(Watched, SFTTrainer):
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         rows, tokens = inputs.pop("row").tolist(), int(inputs["attention_mask"].sum())
         weights, training = inputs.pop("weights", None), self.model.training
-        if weights is not None and not (self._ours if training else self._plain):
+        if weights is not None and not self._ours:
             raise TrainingError(
-                "messages with a weight ('train' is a number) need the plain loss in one process: train in one process and leave "
-                "loss_type and the loss of a mixture of experts out, or make the weights true or false"
+                "messages with a weight ('train' is a number) need the plain loss: leave loss_type and the loss of a mixture of experts "
+                "out, or make the weights true or false"
             )
         if self.trunk is not None:
             self.trunk.use(rows, training)

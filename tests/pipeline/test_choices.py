@@ -77,7 +77,7 @@ def test_metrics_of_probabilities_for_a_chat_model(folder, monkeypatch):
         by_hand = arm.agent.choice_scores([arm.choosing(pipeline.data.path)[3]])[0]
         assert set(by_hand) == {"退款", "card"}
         found = next(one for one in predictions if one.id == arm.choosing(pipeline.data.path)[3].id)
-        assert found.scores == pytest.approx({"0": by_hand["退款"], "1": by_hand["card"]})
+        assert found.scores == pytest.approx({"0": by_hand["退款"], "1": by_hand["card"]}, rel=1e-4)
         assert all(set(one.scores) == {"0", "1"} and one.label in ("0", "1") for one in predictions)
         truth = [one.row.label == "1" for one in predictions]
         scores = {
@@ -102,19 +102,22 @@ def test_an_interrupted_stage_goes_on_where_it_was(folder, tmp_path, monkeypatch
     arm, real, asked = Arm("base", pipeline.session), LoadedAgent.choice_scores, []
 
     def dies(self, prompts):
-        if len(asked) == 5:
+        if len(asked) == 6:
             raise KeyboardInterrupt
-        asked.append(prompts[0].id)
+        asked.extend(prompt.id for prompt in prompts)
         return real(self, prompts)
 
     out = tmp_path / "out"
     out.mkdir()
+    monkeypatch.setattr("agentft.arms.TOGETHER", 2)
     monkeypatch.setattr(LoadedAgent, "choice_scores", dies)
     with pytest.raises(KeyboardInterrupt):
         arm.choose(pipeline.data.path, out, pipeline.progress)
     with (out / "partial.choices.jsonl").open("a", encoding="utf-8") as stream:
         stream.write('{"id": "r9", "sco')  # cut by a kill
-    monkeypatch.setattr(LoadedAgent, "choice_scores", lambda self, prompts: asked.append(prompts[0].id) or real(self, prompts))
+    monkeypatch.setattr(
+        LoadedAgent, "choice_scores", lambda self, prompts: asked.extend(prompt.id for prompt in prompts) or real(self, prompts)
+    )
     arm.choose(pipeline.data.path, out, pipeline.progress)
     assert len(asked) == len(set(asked)) == 12, "nothing twice"
     straight = tmp_path / "straight"
