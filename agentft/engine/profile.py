@@ -36,7 +36,7 @@ class Profile:
         decode_dtype: dtype of the weights when the model generates or scores.
         threads: CPU threads.
         attention: transformers' ``attn_implementation``.
-        micro_batch: rows per forward and backward pass; a trainer may use fewer.
+        micro_batch: rows per forward and backward pass; 0: as many as memory allows, see :mod:`agentft.train.fitting`.
         score_batch: rows per forward pass where log-probabilities are computed.
         gradient_checkpointing: recompute activations in the backward pass: less memory, up to half again the time.
         share_prefix: run the tokens that all rows of a batch start with (the persona) once per batch.
@@ -48,7 +48,7 @@ class Profile:
     decode_dtype: str = "float32"
     threads: int = 1
     attention: str = "sdpa"
-    micro_batch: int = 8
+    micro_batch: int = 0
     score_batch: int = 16
     gradient_checkpointing: bool = False
     share_prefix: bool = True
@@ -75,7 +75,7 @@ class Profile:
         return "\n".join(
             (
                 f"device {self.device}, {self.threads} CPU threads, attention {self.attention}",
-                f"training {self.train_dtype}, decoding {self.decode_dtype}, micro-batch {self.micro_batch}, "
+                f"training {self.train_dtype}, decoding {self.decode_dtype}, micro-batch {self.micro_batch or 'by memory'}, "
                 f"gradient checkpointing {'on' if self.gradient_checkpointing else 'off'}, "
                 f"shared prefix {'on' if self.share_prefix else 'off'}",
                 *(f"  {note}" for note in self.notes),

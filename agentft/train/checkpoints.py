@@ -25,13 +25,14 @@ def finished(job: TrainJob, train: Callable[[TrainJob, Profile], TrainResult]) -
     """The result of ``train(job, profile)``, or of an earlier try that came to its end; checkpoints are removed then."""
     from agentft.engine.profile import Profile
     from agentft.engine.quiet import quiet_libraries
+    from agentft.train.fitting import backing_off
 
     result = claim(job)
     if result is None:
         profile = Profile.from_dict(job.device)
         profile.apply()
         with quiet_libraries():
-            result = train(job, profile)
+            result = backing_off(job, profile, train)
         remember(job, result)
     shutil.rmtree(job.out / "checkpoints", ignore_errors=True)
     return result
@@ -47,7 +48,7 @@ def claim(job: TrainJob) -> TrainResult | None:
     if not mark.is_file() or mark.read_text(encoding="utf-8") != wanted:
         for name in ("checkpoints", "adapter", "model"):
             shutil.rmtree(job.out / name, ignore_errors=True)
-        for name in ("metrics.jsonl", "result.json", "reference.jsonl"):
+        for name in ("metrics.jsonl", "result.json", "reference.jsonl", "micro_batch.json"):
             (job.out / name).unlink(missing_ok=True)
         job.out.mkdir(parents=True, exist_ok=True)
         mark.write_text(wanted, encoding="utf-8")

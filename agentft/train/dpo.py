@@ -143,7 +143,7 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
         "max_length": None,
         "eval_strategy": "no",
     }
-    arguments = arguments_for("DPOConfig", job, profile, len(rows.ids), False, further)
+    arguments = arguments_for("DPOConfig", job, profile, len(rows.ids), False, further, fit=rows, sides=2)
     dataset = reference_logps(job, profile, arguments, rows)
     monitor = Monitor(log, job.progress, check_gradient=not arguments.fp16, further=LOGGED)
     model, peft_config, weights = load_bare(job, profile)

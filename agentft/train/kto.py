@@ -49,6 +49,10 @@ class KTOConfig(LoopOptions):
         return self
 
     @property
+    def micro_batch_is_free(self) -> bool:
+        return self.loss != "kto"  # its KL term pairs each prompt with the answer of its neighbour
+
+    @property
     def rate(self) -> float:
         return self.learning_rate or self.strategy.rate(full=5e-7, lora=5e-6)
 

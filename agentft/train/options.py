@@ -32,7 +32,7 @@ class LoopOptions(Model):
         None, gt=0, description="Peak rate. Default: 2e-4 with lora, 2e-5 with full and freeze, 2e-2 with prompt-tuning."
     )
     batch_size: int = Field(8, ge=1, description="Rows per optimiser step, over all devices.")
-    micro_batch: int | None = Field(None, ge=1, description="Rows per forward pass; default from the device profile. Divides batch_size.")
+    micro_batch: int | None = Field(None, ge=1, description="Rows per forward pass; default: as many as memory allows. Divides batch_size.")
     scheduler: Scheduler = Field("linear", description="How the rate falls after the warm-up.")
     final_rate: float | None = Field(
         None, ge=0, lt=1, description="Where the rate ends, as a share of the peak. Default: 0, with `exponential` 0.01."
@@ -113,6 +113,11 @@ class LoopOptions(Model):
         if self.strategy.virtual and self.layer_decay is not None:
             raise ValueError(f"layer_decay says nothing where only virtual tokens move ({self.strategy.name})")
         return self
+
+    @property
+    def micro_batch_is_free(self) -> bool:
+        """Whether the result is the same with any number of rows per forward pass."""
+        return True
 
     @property
     def rate(self) -> float:

@@ -6,15 +6,15 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentft.contracts import TrainJob, TrainResult
 from agentft.engine.tree import why_not
 from agentft.engine.virtual import virtual_tokens
-from agentft.errors import TrainingError
 from agentft.train.adapters import start_prefix
+from agentft.train.fitting import OutOfMemory, ran_out
 from agentft.train.freezing import notes
 from agentft.train.lora import fuse
 from agentft.train.options import LoopOptions
@@ -63,7 +63,7 @@ def fit(
     trunk, said = None, ""
     if config.strategy.freeze is not None:
         trunk, said = _trunk(job, profile, trainer, rows)
-    with memory_advice(trainer, profile):
+    with memory_advice(trainer, profile, config, rows.lengths):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if trainer.eval_dataset is not None and not config.early_stopping and not evaluated_at(monitor.log, trainer.state.global_step):
             trainer.evaluate()
@@ -172,24 +172,28 @@ def evaluated_at(log: Path, step: int) -> bool:
 class memory_advice:
     """Turns a lack of memory into a line that says what to change."""
 
-    def __init__(self, trainer: Any, profile: Profile):
-        self.trainer, self.profile = trainer, profile
+    def __init__(self, trainer: Any, profile: Profile, options: LoopOptions, lengths: Sequence[int]):
+        self.trainer, self.profile, self.options, self.lengths = trainer, profile, options, lengths
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        import torch
-
-        out = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-            isinstance(error, RuntimeError) and "allocate memory" in str(error)
-        )
-        if not out:
+        if not ran_out(error):
             return
         args = self.trainer.args
-        longest = max(len(self.trainer.train_dataset[i]["input_ids"]) for i in self.trainer.step_rows) if self.trainer.step_rows else 0
-        raise TrainingError(
+        longest = max(self.lengths[i] for i in self.trainer.step_rows or range(len(self.lengths)))
+        half = f"micro_batch: {max(1, args.per_device_train_batch_size // 2)}"
+        if self.options.micro_batch_is_free:
+            advice = (
+                f"Try {half}, then gradient_checkpointing: true, then a smaller data.max_length; "
+                "the result stays the same except for the last"
+            )
+        else:
+            advice = (
+                f"Try gradient_checkpointing: true, which keeps the result; or {half} or a smaller data.max_length, which change it: "
+                "here the rows of a micro-batch are compared with one another, so agentft does not make it smaller by itself"
+            )
+        raise OutOfMemory(
             f"out of memory on {self.profile.device} at step {self.trainer.state.global_step + 1} with "
-            f"micro_batch {args.per_device_train_batch_size} and rows of up to {longest} tokens. Try micro_batch: "
-            f"{max(1, args.per_device_train_batch_size // 2)}, then gradient_checkpointing: true, then a smaller data.max_length; "
-            "the result stays the same except for the last"
+            f"micro_batch {args.per_device_train_batch_size} and rows of up to {longest} tokens. {advice}"
         ) from error

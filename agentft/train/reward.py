@@ -68,7 +68,7 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
     rows = read_pairs(job.rows)
     log, checkpoint = begin(job)
     further = {"center_rewards_coefficient": config.center, "max_length": None, "eval_strategy": "no"}
-    arguments = arguments_for("RewardConfig", job, profile, len(rows.ids), False, further)
+    arguments = arguments_for("RewardConfig", job, profile, len(rows.ids), False, further, fit=rows, sides=2)
     monitor = Monitor(log, job.progress, check_gradient=not arguments.fp16, further=LOGGED)
     model, peft_config = head_on(job, profile)
     trainer = ScoreTrainer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,28 @@ class Rows:
     @property
     def tokens(self) -> int:
         return sum(self.lengths)
+
+    @cached_property
+    def shared_prefix(self) -> int:
+        """Number of tokens that all rows begin with (the persona's, mostly)."""
+        column = self.dataset.data.column("prompt_ids" if "prompt_ids" in self.dataset.column_names else "input_ids")
+        return common_start(column)
+
+
+def common_start(column: Any) -> int:
+    """Number of leading tokens that all lists of an Arrow column have in common."""
+    import numpy as np
+
+    shared: Any = None
+    for chunk in column.chunks:
+        tokens, offsets = chunk.values.to_numpy(), chunk.offsets.to_numpy()
+        width = int(np.diff(offsets).min()) if len(chunk) else 0
+        for start in range(0, len(chunk), 4096):  # rows compared at once
+            begins = offsets[:-1][start : start + 4096]
+            shared = tokens[begins[0] : begins[0] + width] if shared is None else shared[:width]
+            different = (tokens[begins[:, None] + np.arange(len(shared))] != shared).any(0)
+            shared = shared[: int(different.argmax())] if different.any() else shared
+    return 0 if shared is None else len(shared)
 
 
 def read_both(

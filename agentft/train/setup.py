@@ -16,6 +16,9 @@ from agentft.train.strategies import Strategy
 
 if TYPE_CHECKING:
     from agentft.engine.profile import Profile
+    from agentft.train.rows import Rows
+
+MICRO_BATCH = 8  # where neither the recipe nor an estimate of memory says anything
 
 
 def with_strategy(
@@ -113,18 +116,30 @@ def load(job: TrainJob, profile: Profile, kind: str = "AutoModelForCausalLM", ta
 
 
 def arguments_for(
-    name: str, job: TrainJob, profile: Profile, count: int, validation: bool, further: Mapping[str, Any], micro: int | None = None
+    name: str,
+    job: TrainJob,
+    profile: Profile,
+    count: int,
+    validation: bool,
+    further: Mapping[str, Any],
+    micro: int | None = None,
+    fit: Rows | None = None,
+    sides: int = 1,
 ) -> Any:
     """TRL's configuration, or transformers'. Fields that the installed version does not have are left out.
 
     Args:
         name: of the class, for example ``SFTConfig`` or ``TrainingArguments``.
-        micro: rows per forward pass where the recipe leaves it out; default from the profile.
+        micro: rows per forward pass where the recipe leaves it out; default: as many as fit into memory.
+        fit: the rows to train on, from whose lengths that is estimated; ``sides``: two where each is a pair.
         count: rows to train on.
         further: fields of the method; they win over what all methods share.
     """
     import transformers
     import trl
+
+    from agentft.train.fitting import Plan, keep
+    from agentft.train.fitting import plan as fitting
 
     config: LoopOptions = job.config
     library = trl if hasattr(trl, name) else transformers
@@ -135,15 +150,24 @@ def arguments_for(
             f"strategy: {config.strategy.name} with preferences runs in one process only: TRL's own losses do not know of virtual tokens; "
             "start it without torchrun, or use lora"
         )
-    micro = config.micro_batch or micro or max(n for n in range(1, profile.micro_batch + 1) if config.batch_size % n == 0)
+    checkpointing = profile.gradient_checkpointing if config.gradient_checkpointing is None else config.gradient_checkpointing
+    if config.strategy.prefix_tuning is not None:
+        checkpointing = False  # it drops the cache in which the keys and values of the prefix are
+    micro = config.micro_batch or micro or profile.micro_batch or None
+    plan = Plan(max(n for n in range(1, (micro or MICRO_BATCH) + 1) if config.batch_size % n == 0))
+    # Several processes must agree on it, and each sees other memory.
+    if micro is None and fit is not None and world == 1:
+        share = profile.share_prefix and not _draws(config)
+        plan = fitting(job, profile, fit, share=share, checkpointing=checkpointing, sides=sides) or plan
+        if job.note is not None:
+            job.note(str(plan))
+    keep(job, plan)
+    micro = plan.micro_batch
     accumulation = max(1, config.batch_size // (micro * world))
     epoch_steps = math.ceil(math.ceil(count / (micro * world)) / accumulation)
     steps = int(config.extra.get("max_steps", 0)) or math.ceil(epoch_steps * config.epochs)
     eval_every = config.eval_every or epoch_steps
     save_every = config.save_every or (min(epoch_steps, max(10, steps // 10)) if config.strategy.adapter else epoch_steps)
-    checkpointing = profile.gradient_checkpointing if config.gradient_checkpointing is None else config.gradient_checkpointing
-    if config.strategy.prefix_tuning is not None:
-        checkpointing = False  # it drops the cache in which the keys and values of the prefix are
     values: dict[str, Any] = {
         "output_dir": str(job.out / "checkpoints"),
         "num_train_epochs": config.epochs,
@@ -191,6 +215,11 @@ def arguments_for(
         return kind(**{key: value for key, value in values.items() if key in known and key not in config.extra}, **config.extra)
     except (TypeError, ValueError) as error:
         raise TrainingError(f"train: {'TRL' if library is trl else 'transformers'} does not take these options: {error}") from error
+
+
+def _draws(config: LoopOptions) -> bool:
+    lora = config.strategy.low_rank
+    return bool(config.dropout or (lora and lora.dropout))
 
 
 def load_bare(job: TrainJob, profile: Profile) -> tuple[Any, Any, Mapping[str, Any] | None]:

@@ -72,7 +72,7 @@ def fine_tune(job: TrainJob, profile: Profile) -> TrainResult:
     log, checkpoint = begin(job)
 
     model, peft_config = load(job, profile)
-    arguments = arguments_for("SFTConfig", job, profile, len(rows.ids), validation is not None, _ROWS)
+    arguments = arguments_for("SFTConfig", job, profile, len(rows.ids), validation is not None, _ROWS, fit=rows)
     monitor = Monitor(log, job.progress, check_gradient=not arguments.fp16)
     trainer = Trainer(
         order=EpochOrder(rows.lengths, config.batch_size, job.seed),

@@ -347,7 +347,7 @@ def test_lack_of_memory_says_what_to_change(job, monkeypatch):
 
     monkeypatch.setattr(loop, "token_losses", full)
     with pytest.raises(
-        TrainingError, match="out of memory on cpu at step 1 with micro_batch 8.*Try micro_batch: 4, then gradient_checkpointing"
+        TrainingError, match="out of memory on cpu at step 1 with micro_batch 4.*Try micro_batch: 2, then gradient_checkpointing"
     ):
         train(job)
 
