@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Literal
 
 from agentft.errors import DataError, RecipeError
@@ -50,7 +52,7 @@ class Encoded:
     @property
     def supervised(self) -> int:
         """Number of tokens that are learned."""
-        return sum(label != MASKED for label in self.labels)
+        return len(self.labels) - self.labels.count(MASKED)
 
 
 @dataclass(frozen=True)
@@ -159,14 +161,42 @@ class Renderer:
 
     def training_many(self, examples: Iterable[Example]) -> list[list[Encoded] | DataError]:
         """:meth:`training` of each example, tokenised in one go; the error in place of the rows of one that cannot be rendered."""
-        results: list[list[_Layout] | DataError] = []
-        for example in examples:
-            try:
-                results.append(self._layouts(example))
-            except DataError as error:
-                results.append(error)
-        rows = iter(self._encode([layout for result in results if isinstance(result, list) for layout in result]))
-        return [[next(rows) for _ in result] if isinstance(result, list) else result for result in results]
+        return [rows for _, rows in self.training_stream(examples)]
+
+    def training_stream(self, examples: Iterable[Example], batch: int = 256) -> Iterator[tuple[Example, list[Encoded] | DataError]]:
+        """:meth:`training` of each example beside it, or the error in place of its rows.
+
+        ``batch`` examples are tokenised in one call, in a thread of its own while the next ones are rendered; not more than two batches are
+        held at a time.
+        """
+        waiting: deque[tuple[list[Example], list[list[_Layout] | DataError], Future[list[Encoded]]]] = deque()
+        remaining = iter(examples)
+        with ThreadPoolExecutor(1, "tokenise") as worker:
+            while waiting or remaining is not None:
+                if remaining is not None and (some := list(islice(remaining, batch))):
+                    laid = [self._laid_out(example) for example in some]
+                    layouts = [layout for result in laid if isinstance(result, list) for layout in result]
+                    waiting.append((some, laid, worker.submit(self._encode, layouts)))
+                    if len(waiting) == 1:
+                        continue
+                else:
+                    remaining = None
+                if waiting:
+                    some, laid, found = waiting.popleft()
+                    rows = iter(found.result())
+                    for example, result in zip(some, laid, strict=True):
+                        yield example, [next(rows) for _ in result] if isinstance(result, list) else result
+
+    def _laid_out(self, example: Example) -> list[_Layout] | DataError:
+        try:
+            return self._layouts(example)
+        except DataError as error:
+            return error
+
+    @property
+    def prefix_ids(self) -> list[int]:
+        """Token ids that rows begin with: the persona, up to the last added token before the user's text; may be empty."""
+        return self._pieces.prefix_ids
 
     def answers(self, example: Example, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each of ``texts`` as the answer to ``example``, stop token included: what training would supervise.

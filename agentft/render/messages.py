@@ -95,7 +95,10 @@ class Disarm:
         pattern = self._any if message.role in ("user", "tool") else self._special
         calls = tuple({"name": call["name"], "arguments": _disarm(call["arguments"], self._special)} for call in message.tool_calls)
         name = message.name and _disarm(message.name, self._any)
-        return replace(message, content=_disarm(message.content, pattern), name=name, tool_calls=calls)
+        content = _disarm(message.content, pattern)
+        if not calls and content == message.content and name == message.name:
+            return message
+        return replace(message, content=content, name=name, tool_calls=calls)
 
     def text(self, text: str) -> str:
         """``text`` of the persona's author: without special tokens, other added tokens are his to use."""
@@ -126,9 +129,12 @@ def check_kept(messages: Iterable[Message], text: str) -> None:
 
     White space does not count, and a tool's answer may be rewritten (as JSON) as long as its words are there.
     """
-    flat = _flat(text)
+    flat = ""
     for message in messages:
-        missing = _flat(message.content) not in flat
+        missing = message.content not in text  # if it is there as it is, it is there without white space too
+        if missing:
+            flat = flat or _flat(text)
+            missing = _flat(message.content) not in flat
         if missing and message.role == "tool":
             missing = any(word not in text for word in re.findall(r"\w+", message.content))
         if missing:

@@ -22,6 +22,8 @@ _DATE = ("%Y=2024", "%y=24", "%m=07", "%B=July", "%b=Jul", "%d=26", "%A=Friday",
 _REPLACE = "".join("|replace('{}', '{}')".format(*pair.split("=")) for pair in _DATE)
 _PINNED_NOW = f"{{% macro strftime_now(format) %}}{{{{ format{_REPLACE} }}}}{{% endmacro %}}\n"
 SYSTEM, QUESTION, ANSWER = "Sysprobe", "Askprobe", "Answerprobe"
+_PLAIN = {"role", "content", "name"}  # keys of a message whose values are text
+_DEFAULTS = {"date_string": "26 Jul 2024"}
 _OURS = {"conversation", "messages", "tools", "tokenize", "add_generation_prompt", "continue_final_message", "chat_template", "return_dict"}
 
 
@@ -93,18 +95,52 @@ class ChatTemplate:
         """The text of ``chat``, with the generation prompt at its end if ``generate``."""
         if not chat:
             raise DataError("the conversation begins with the assistant and there is no system prompt: nothing to answer")
-        kwargs = {"date_string": "26 Jul 2024", **self.kwargs}
         try:
-            source = self.tokenizer.get_chat_template(self._given, tools)
-            source = _PINNED_NOW + source if "strftime_now" in source else source
-            text = self.tokenizer.apply_chat_template(
-                chat, tools=tools, tokenize=False, chat_template=source, add_generation_prompt=generate, **kwargs
-            )
+            if tools is None and self._compiled is not None and all(map(_PLAIN.issuperset, chat)):
+                text = self._compiled.render(messages=chat, tools=None, documents=None, add_generation_prompt=generate, **self._variables)
+            else:
+                text = self._by_transformers(chat, tools, generate)
         except (TemplateError, TypeError, ValueError, KeyError) as error:
             raise DataError(f"the chat template refuses the conversation: {error}") from error
         if any(tool["function"]["name"] not in text for tool in tools or ()):
             raise DataError("the chat template does not show tools to the model")
         return self.bos + text
+
+    def _source(self, tools: list[dict[str, Any]] | None) -> str:
+        source = self.tokenizer.get_chat_template(self._given, tools)
+        return _PINNED_NOW + source if "strftime_now" in source else source
+
+    def _by_transformers(self, chat: Chat, tools: list[dict[str, Any]] | None, generate: bool) -> str:
+        return self.tokenizer.apply_chat_template(
+            chat, tools=tools, tokenize=False, chat_template=self._source(tools), add_generation_prompt=generate, **_DEFAULTS | self.kwargs
+        )
+
+    @property
+    def _variables(self) -> dict[str, Any]:
+        return {**self._tokens, **_DEFAULTS, **self.kwargs}
+
+    @cached_property
+    def _tokens(self) -> dict[str, Any]:
+        return dict(self.tokenizer.special_tokens_map)
+
+    @cached_property
+    def _compiled(self) -> Any:
+        """The template as transformers compiles it, in its sandbox; None where it gives another text than transformers' own call.
+
+        For every message that call copies what the template may see, in case it is no plain text. Our messages are, where they have
+        no tool calls, and the copying takes twice as long as the rendering.
+        """
+        try:
+            from transformers.utils.chat_template_utils import _compile_jinja_template
+
+            compiled = _compile_jinja_template(self._source(None))
+            for chat, generate in (([_user(QUESTION)], True), ([_user(QUESTION), _assistant(ANSWER)], False)):
+                text = compiled.render(messages=chat, tools=None, documents=None, add_generation_prompt=generate, **self._variables)
+                if text != self._by_transformers(chat, None, generate):
+                    return None
+        except (ImportError, TemplateError, TypeError, ValueError, KeyError, AttributeError):
+            return None  # a private function of transformers, or a template that refuses the probe
+        return compiled
 
     def completion(self, prompt: str, chat: Chat, tools: list[dict[str, Any]] | None = None) -> str:
         """What the model has to write after ``prompt`` so that it becomes ``chat``: scaffold, answer and stop token."""

@@ -22,13 +22,17 @@ class PieceTokenizer:
         tokenizer: a fast tokenizer.
         anchors: added tokens at which a context may begin; the nearest one is taken, the whole text if there is none.
         prefix: what most texts begin with (the persona), tokenised only once. It has to end right before an added token.
+
+    Attributes:
+        prefix_ids: the prefix as token ids.
     """
 
     def __init__(self, tokenizer: Any, anchors: Iterable[str], prefix: str = ""):
         self._tokenizer = tokenizer
+        self._fast = self._backend()
         self._anchors = [anchor for anchor in anchors if anchor]
         self._prefix = prefix
-        self._prefix_ids = self._batch([prefix])[0] if prefix else []
+        self.prefix_ids = self._batch([prefix])[0] if prefix else []
 
     def encode(self, texts: Sequence[tuple[str, Sequence[int]]]) -> list[list[Ids]]:
         """Ids of the pieces of each ``(text, cuts)``; ``cuts`` are ascending character positions inside the text."""
@@ -38,7 +42,7 @@ class PieceTokenizer:
         rows = [[self._after(ids, context, piece) for context, piece in plan] for plan in plans]
         for (text, cuts), row in zip(texts, rows, strict=True):
             if self._skip(text, cuts):
-                row[0] = self._prefix_ids + row[0]
+                row[0] = self.prefix_ids + row[0]
         return rows
 
     def _skip(self, text: str, cuts: Sequence[int]) -> int:
@@ -61,5 +65,23 @@ class PieceTokenizer:
     def _batch(self, texts: list[str]) -> list[Ids]:
         if not texts:
             return []
+        if self._fast is not None:
+            # Only where it is needed: the setters fail while another thread encodes.
+            if self._fast.truncation is not None:
+                self._fast.no_truncation()
+            if self._fast.padding is not None:
+                self._fast.no_padding()
+            return [found.ids for found in self._fast.encode_batch_fast(texts, add_special_tokens=False)]
         encoded = self._tokenizer(texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False)
         return encoded["input_ids"]
+
+    def _backend(self) -> Any:
+        """The tokenizer beneath that of transformers: it leaves out the offsets, which nobody reads here.
+
+        None where it has no such call or where transformers' call does more than to pass the texts on.
+        """
+        from transformers import PreTrainedTokenizerFast
+
+        kind, backend = type(self._tokenizer), getattr(self._tokenizer, "backend_tokenizer", None)
+        as_it_is = getattr(kind, "_encode_plus", None) is PreTrainedTokenizerFast._encode_plus and not self._tokenizer.split_special_tokens
+        return backend if as_it_is and hasattr(backend, "encode_batch_fast") else None
