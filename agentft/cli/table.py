@@ -16,5 +16,6 @@ COMMANDS = {
     "runs": "List, show, compare and clean up runs",
     "personas": "List, show and render personas",
     "plugins": "List, show and examine plugins",
+    "profile": "Show how models run on this machine",
     "models": "List and fetch models",
 }

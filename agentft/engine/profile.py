@@ -1,8 +1,9 @@
 """The one place that decides how this machine is used: device, dtypes, threads, attention, micro-batch, checkpointing.
 
 Measured on two Zen-4 cores with SmolLM2-135M: LoRA training in bf16 is up to 2.8 times as fast as in fp32 where the CPU multiplies
-bf16 in hardware; decoding one token at a time gains nothing from it. The decision looks at facts only (flags, not timings),
-so that it is the same on every run of one machine.
+bf16 in hardware; decoding one token at a time gains nothing from it. Which dtypes and how many threads are fast here is timed once and
+remembered (:mod:`agentft.engine.measure`), so that the decision is the same on every run of one machine; where that is not
+possible, the processor's flags decide.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentft.errors import Problem, RecipeError, did_you_mean
+
+if TYPE_CHECKING:
+    from agentft.engine.measure import Decision
 
 DTYPES = {
     "bf16": "bfloat16",
@@ -103,8 +107,11 @@ def check_overrides(overrides: Mapping[str, Any] | None) -> list[Problem]:
     return problems
 
 
-def detect(overrides: Mapping[str, Any] | None = None) -> Profile:
+def detect(overrides: Mapping[str, Any] | None = None, *, again: bool = False) -> Profile:
     """Look at the machine and decide; ``overrides`` (the recipe's ``device:`` mapping) win over what was found.
+
+    Args:
+        again: time the machine although an earlier decision is remembered.
 
     Raises:
         RecipeError: an unknown key, a wrong value, or a device that this machine does not have.
@@ -115,6 +122,10 @@ def detect(overrides: Mapping[str, Any] | None = None) -> Profile:
     chosen = dict(overrides or {})
     device = _device(chosen.get("device"))
     profile = {"cuda": _cuda, "mps": _mps, "cpu": _cpu}[device.split(":")[0]](device)
+    found = None if {"train_dtype", "decode_dtype", "threads"} <= chosen.keys() else measured(device, again=again)
+    if found is not None:
+        note = f"{profile.device}: {found}"
+        profile = replace(profile, train_dtype=found.train_dtype, decode_dtype=found.decode_dtype, threads=found.threads, notes=(note,))
     for key in ("train_dtype", "decode_dtype"):
         if key in chosen:
             chosen[key] = DTYPES[chosen[key]]
@@ -122,6 +133,20 @@ def detect(overrides: Mapping[str, Any] | None = None) -> Profile:
         raise RecipeError("device.train_dtype: fp16 training needs a GPU (its loss scaling does not exist on CPUs); use bf16 or fp32")
     notes = [f"{key} {value} is set by the recipe" for key, value in chosen.items()]
     return replace(profile, **{**chosen, "device": device}, notes=(*profile.notes, *notes))
+
+
+def measured(device: str, *, again: bool = False) -> Decision | None:
+    """What was timed on ``device``, now or earlier; None on Apple's GPUs, and where timing is switched off or fails."""
+    import torch
+
+    from agentft.engine.measure import decision
+
+    dtypes = ["float32", "bfloat16"]
+    if device.startswith("cuda"):
+        hardware = torch.cuda.is_bf16_supported(including_emulation=False)
+        half = torch.cuda.get_device_capability(device) >= (7, 0)
+        dtypes = ["float32", *(["bfloat16"] if hardware else []), *(["float16"] if half else [])]
+    return None if device.startswith("mps") else decision(device, _threads(), dtypes, again=again)
 
 
 def _device(wanted: str | None) -> str:

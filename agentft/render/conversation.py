@@ -172,20 +172,18 @@ class Renderer:
         waiting: deque[tuple[list[Example], list[list[_Layout] | DataError], Future[list[Encoded]]]] = deque()
         remaining = iter(examples)
         with ThreadPoolExecutor(1, "tokenise") as worker:
-            while waiting or remaining is not None:
-                if remaining is not None and (some := list(islice(remaining, batch))):
+            some = list(islice(remaining, batch))
+            while some or waiting:
+                if some:
                     laid = [self._laid_out(example) for example in some]
                     layouts = [layout for result in laid if isinstance(result, list) for layout in result]
                     waiting.append((some, laid, worker.submit(self._encode, layouts)))
-                    if len(waiting) == 1:
-                        continue
-                else:
-                    remaining = None
-                if waiting:
-                    some, laid, found = waiting.popleft()
+                if len(waiting) > 1 or not some:
+                    done, laid, found = waiting.popleft()
                     rows = iter(found.result())
-                    for example, result in zip(some, laid, strict=True):
+                    for example, result in zip(done, laid, strict=True):
                         yield example, [next(rows) for _ in result] if isinstance(result, list) else result
+                some = some and list(islice(remaining, batch))
 
     def _laid_out(self, example: Example) -> list[_Layout] | DataError:
         try:
