@@ -11,15 +11,17 @@ import gc
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentft import arms
+from agentft import arms, processes
 from agentft.arms import Arm
 from agentft.contracts import DataContext, RowsJob, TrainJob
 from agentft.data.prepare import Step, prepare
 from agentft.data_models import DataModels
+from agentft.distributed import check_processes
 from agentft.errors import DataError
 from agentft.events import Event, RoundGated, RunFailed, RunFinished, RunStarted, StageFinished, StageStarted
 from agentft.head_arms import HeadArm
@@ -78,6 +80,9 @@ class Pipeline:
         ``rounds``: until how many rounds are decided; default: the recipe's ``refine.rounds``.
         """
         self._total = rounds
+        check_processes(self.session, processes.world())
+        if advice := processes.advice():
+            self.progress.note(advice)
         began = time.monotonic()
         if self.dry_run:
             self._execute(until)
@@ -363,7 +368,7 @@ class Pipeline:
             return None
         chosen = self._parts("loss", [use])[0]
         target = self.session.catalog.target(chosen.entry)
-        return chosen, lambda logits, targets, ctx: target(logits, targets, chosen.config, ctx)
+        return chosen, BoundLoss(target, chosen.config)
 
     def trained_outcome(self, part: Part, job: TrainJob) -> Outcome:
         """Train, and what the manifest says about it."""
@@ -575,6 +580,17 @@ class Pipeline:
             "model": {"reference": self.session.model.reference, "digest": self.session.model.digest, "origin": self.session.model.origin},
             "versions": {**versions(), **self.session.plugin_versions()},
         }
+
+
+@dataclass(frozen=True)
+class BoundLoss:
+    """A loss with its options; unlike a lambda it can be sent to other processes."""
+
+    target: Callable[..., Any]
+    config: Any
+
+    def __call__(self, logits: Any, targets: Any, ctx: Any) -> Any:
+        return self.target(logits, targets, self.config, ctx)
 
 
 def produces(part: Part) -> str:

@@ -23,6 +23,7 @@ LAYERS = [
         "yamlio",
         "validation",
         "progress",
+        "processes",
     ],
     [
         "host",
@@ -52,6 +53,7 @@ LAYERS = [
         "head_arms",
         "run_compare",
         "data_models",
+        "distributed",
         "text_arms",
         "pipeline",
         "lineage",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -71,7 +72,33 @@ def cli(plugin: tuple[str, ...]) -> None:
 
 
 def main() -> None:
-    """Entry point. A user's mistake: its message and exit code 2. A failed comparison: 1. Our bug: a traceback."""
+    """Entry point. A user's mistake: its message and exit code 2. A failed comparison: 1. Our bug: a traceback.
+
+    Of several processes (torchrun) the first does what the command line says; the others help where it calls them.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        _main()
+        return
+    import signal
+
+    from agentft import processes
+
+    if processes.rank():
+        sys.exit(processes.serve())
+    # torchrun sends it when another process has failed; the run should be left as one that was interrupted.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    code: object = 1
+    try:
+        _main()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code
+        raise
+    finally:
+        processes.release(code if isinstance(code, int) else int(code is not None))
+
+
+def _main() -> None:
     try:
         # Outside of its standalone mode click turns `Exit` into a return value; commands return nothing else.
         code = cli.main(standalone_mode=False)
@@ -88,8 +115,11 @@ def main() -> None:
         sys.stdout = None
         sys.exit(0)
     except Exception as error:
+        from agentft import processes
         from agentft.errors import UserError
 
+        if not processes.first_to_fail():  # another process has said why
+            sys.exit(getattr(error, "exit_code", 1))
         if not isinstance(error, UserError):
             raise
         for line in str(error).splitlines():

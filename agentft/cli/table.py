@@ -18,4 +18,5 @@ COMMANDS = {
     "plugins": "List, show and examine plugins",
     "profile": "Show how models run on this machine",
     "models": "List and fetch models",
+    "scale": "Memory and time of training on many GPUs, by arithmetic",
 }

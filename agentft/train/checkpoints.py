@@ -7,10 +7,11 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agentft import processes
 from agentft.contracts import TrainJob, TrainResult
 from agentft.engine.digest import write_json
 
@@ -22,20 +23,31 @@ _STATES = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")
 
 
 def finished(job: TrainJob, train: Callable[[TrainJob, Profile], TrainResult]) -> TrainResult:
-    """The result of ``train(job, profile)``, or of an earlier try that came to its end; checkpoints are removed then."""
+    """The result of ``train(job, profile)``, or of an earlier try that came to its end; checkpoints are removed then.
+
+    Under torchrun ``train`` (a function of a module) is called in every process.
+    """
+    result = claim(job)
+    if result is None:
+        result = processes.call(_here, train, job, others=(train, replace(job, progress=None, note=None)))
+        remember(job, result)
+    shutil.rmtree(job.out / "checkpoints", ignore_errors=True)
+    return result
+
+
+def _here(train: Callable[[TrainJob, Profile], TrainResult], job: TrainJob) -> TrainResult:
+    """Train on this process's device."""
     from agentft.engine.profile import Profile
     from agentft.engine.quiet import quiet_libraries
     from agentft.train.fitting import backing_off
 
-    result = claim(job)
-    if result is None:
-        profile = Profile.from_dict(job.device)
-        profile.apply()
-        with quiet_libraries():
-            result = backing_off(job, profile, train)
-        remember(job, result)
-    shutil.rmtree(job.out / "checkpoints", ignore_errors=True)
-    return result
+    profile = Profile.from_dict(job.device)
+    if processes.world() > 1 and profile.device == "cuda":
+        profile = replace(profile, device=f"cuda:{processes.local_rank()}")
+    profile.apply()
+    with quiet_libraries():
+        # One process cannot go back alone: the others wait for it in the middle of a step.
+        return backing_off(job, profile, train) if processes.world() == 1 else train(job, profile)
 
 
 def claim(job: TrainJob) -> TrainResult | None:
@@ -63,8 +75,9 @@ def claim(job: TrainJob) -> TrainResult | None:
 
 def begin(job: TrainJob) -> tuple[Path, Path | None]:
     """The log of the job, and the checkpoint to continue from; what the log says of later steps is cut off."""
-    log, checkpoint = job.out / "metrics.jsonl", last_complete(job.out / "checkpoints")
-    cut_log(log, step_of(checkpoint) if checkpoint else 0)
+    log, checkpoint = job.out / "metrics.jsonl", processes.agreed(lambda: last_complete(job.out / "checkpoints"))
+    if processes.rank() == 0:
+        cut_log(log, step_of(checkpoint) if checkpoint else 0)
     return log, checkpoint
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from agentft import processes
 from agentft.contracts import TrainJob, TrainResult
 from agentft.train.checkpoints import finished
 from agentft.train.options import OURS, LoopOptions, check_extra
@@ -144,7 +145,7 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
         "eval_strategy": "no",
     }
     arguments = arguments_for("DPOConfig", job, profile, len(rows.ids), False, further, fit=rows, sides=2)
-    dataset = reference_logps(job, profile, arguments, rows)
+    dataset = processes.in_turn(lambda: reference_logps(job, profile, arguments, rows))
     monitor = Monitor(log, job.progress, check_gradient=not arguments.fp16, further=LOGGED)
     model, peft_config, weights = load_bare(job, profile)
     trainer = PairTrainer(

@@ -14,6 +14,7 @@ import torch
 from transformers import EarlyStoppingCallback, TrainerCallback
 from trl import SFTTrainer
 
+from agentft import processes
 from agentft.engine.score import pad, token_losses
 from agentft.errors import TrainingError
 from agentft.train.optimisers import layered
@@ -79,6 +80,51 @@ class EpochOrder(torch.utils.data.Sampler[int]):
         return iter([i for batch in batches + rest for i in batch])
 
 
+class Shares(torch.utils.data.Sampler[list[int]]):
+    """The batches of ``order`` in pieces for several processes: of every ``world`` pieces one goes to each process.
+
+    accelerate would fill the last batch up with rows from the start, which one process does not see. Here its rows are spread over the
+    processes; a process for which none is left gets a row without labels (index + number of rows, see :class:`Unlabelled`). So
+    each step learns from the same rows, whatever the number of processes.
+    """
+
+    batch_size = None  # the pieces differ in size, for accelerate
+
+    def __init__(self, order: EpochOrder, batch: int, micro: int, world: int):
+        self.order, self.batch, self.micro, self.world = order, batch, micro, world
+
+    def set_epoch(self, epoch: int) -> None:
+        self.order.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.order), self.batch)
+        return (full * (self.batch // self.micro)) + math.ceil(rest / (self.micro * self.world)) * self.world
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = list(self.order)
+        for start in range(0, len(order), self.batch):
+            rows = order[start : start + self.batch]
+            count = math.ceil(len(rows) / (self.micro * self.world)) * self.world
+            for number in range(count):
+                yield rows[number::count] or [len(order) + rows[0]]
+
+
+class Unlabelled(torch.utils.data.Dataset[Mapping[str, Any]]):
+    """``rows``, and behind them the same rows without anything to learn."""
+
+    def __init__(self, rows: Any):
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        if index < len(self.rows):
+            return self.rows[index]
+        row = self.rows[index - len(self.rows)]
+        return {**row, "labels": [-100] * len(row["labels"])} if "labels" in row else row
+
+
 class Watched:
     """What all our trainers have in common: the order of the rows, and errors that name the rows they came from.
 
@@ -88,6 +134,9 @@ class Watched:
     args: Any
     model: Any
     state: Any
+    accelerator: Any
+    train_dataset: Any
+    data_collator: Any
     optimizer: Any
     lr_scheduler: Any
     options: LoopOptions | None = None  # set by :func:`agentft.train.outcome.fit`
@@ -98,6 +147,18 @@ class Watched:
 
     def _get_train_sampler(self, *_: Any) -> torch.utils.data.Sampler[int] | None:
         return self._order
+
+    def get_train_dataloader(self) -> Any:
+        if processes.world() == 1 or not isinstance(self._order, EpochOrder):
+            return super().get_train_dataloader()  # type: ignore[misc]
+        args, world = self.args, processes.world()
+        micro = args.per_device_train_batch_size
+        shares = Shares(self._order, micro * args.gradient_accumulation_steps * world, micro, world)
+        dataset: Any = Unlabelled(self.train_dataset)
+        loader = torch.utils.data.DataLoader(
+            dataset, batch_sampler=shares, collate_fn=self.data_collator, pin_memory=args.dataloader_pin_memory
+        )
+        return self.accelerator.prepare(loader)
 
     def create_optimizer(self, model: Any = None) -> Any:
         if self.optimizer is None and self.options is not None and self.options.layer_decay is not None:
@@ -188,6 +249,13 @@ class Trainer(Watched, SFTTrainer):
         return (loss, {}) if return_outputs else loss  # transformers asks for outputs where it evaluates, and drops them
 
 
+def over_all(trainer: Any, count: int) -> int:
+    """The sum of ``count`` over all processes."""
+    if processes.world() == 1:
+        return count
+    return int(trainer.accelerator.reduce(torch.tensor(count, device=trainer.accelerator.device), reduction="sum"))
+
+
 def callbacks(options: LoopOptions, monitor: Monitor) -> list[TrainerCallback]:
     """The monitor, and early stopping where the options ask for it."""
     patience = options.early_stopping
@@ -230,9 +298,9 @@ class Monitor(TrainerCallback):
         line |= {key: logs[key] for key in ("loss", "eval_loss", "learning_rate", "grad_norm") if key in logs}
         line |= {name: logs[key] for key, name in self.further.items() if key in logs}
         if "loss" in line:
-            tokens, seconds = self.trainer.tokens - self.tokens_logged, self.seconds - self.seconds_logged
+            tokens, seconds = over_all(self.trainer, self.trainer.tokens - self.tokens_logged), self.seconds - self.seconds_logged
             line["tokens_per_second"] = round(tokens / max(seconds, 1e-9), 1)
             self.tokens_logged, self.seconds_logged = self.trainer.tokens, self.seconds
-        if len(line) > 2:
+        if len(line) > 2 and processes.rank() == 0:
             with self.log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")

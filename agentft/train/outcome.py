@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agentft import processes
 from agentft.contracts import TrainJob, TrainResult
 from agentft.engine.tree import why_not
 from agentft.engine.virtual import virtual_tokens
+from agentft.errors import TrainingError
 from agentft.train.adapters import start_prefix
 from agentft.train.fitting import OutOfMemory, ran_out
 from agentft.train.freezing import notes
@@ -44,6 +46,9 @@ def fit(
         monitor: the callback that writes ``out/metrics.jsonl``.
         started: ``time.perf_counter()`` when the job began.
         write: for methods that leave a whole model whatever the strategy: writes it into the folder that it is given.
+
+    Raises:
+        Left: in all processes but the first, which alone saves.
     """
     from transformers import PrinterCallback
 
@@ -63,15 +68,20 @@ def fit(
     trunk, said = None, ""
     if config.strategy.freeze is not None:
         trunk, said = _trunk(job, profile, trainer, rows)
+    if trainer.accelerator.num_processes != processes.world():
+        raise TrainingError(f"{processes.world()} processes were started, and accelerate sees {trainer.accelerator.num_processes}")
     with memory_advice(trainer, profile, config, rows.lengths):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        if trainer.eval_dataset is not None and not config.early_stopping and not evaluated_at(monitor.log, trainer.state.global_step):
+        if trainer.eval_dataset is not None and not config.early_stopping and not evaluated_now(trainer.state):
             trainer.evaluate()
     if trunk is not None:
         trunk.remove()
     adapter = config.strategy.adapter and write is None
     # Counted before anything is written, which may merge an adapter into the model.
     trainable, total = counted(trainer.model)
+    trainer.accelerator.wait_for_everyone()  # nobody writes to the checkpoints any more
+    if processes.rank():
+        raise processes.Left
     folder = save(job, trainer, adapter, write)
     return TrainResult(
         adapter=folder if adapter else None,
@@ -164,9 +174,9 @@ def summary(log: Path, trainer: Any, rows: Rows, seconds: float) -> dict[str, fl
     return metrics | ({"eval_loss": evaluations[-1]} if evaluations else {})
 
 
-def evaluated_at(log: Path, step: int) -> bool:
-    """True if the log has a validation loss of this step."""
-    return any("eval_loss" in line and line["step"] == step for line in map(json.loads, log.read_text(encoding="utf-8").splitlines()))
+def evaluated_now(state: Any) -> bool:
+    """True if there is a validation loss of the last step. Not read from the log, which only the first process writes."""
+    return any("eval_loss" in entry and entry["step"] == state.global_step for entry in state.log_history)
 
 
 class memory_advice:

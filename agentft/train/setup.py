@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from agentft import processes
 from agentft.contracts import TrainJob
 from agentft.errors import TrainingError
 from agentft.train.optimisers import fields_of
@@ -144,17 +144,21 @@ def arguments_for(
     config: LoopOptions = job.config
     library = trl if hasattr(trl, name) else transformers
     kind = getattr(library, name)
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = processes.world()
     if world > 1 and config.strategy.virtual and name in ("DPOConfig", "KTOConfig"):
         raise TrainingError(
             f"strategy: {config.strategy.name} with preferences runs in one process only: TRL's own losses do not know of virtual tokens; "
             "start it without torchrun, or use lora"
         )
+    if config.batch_size % world:
+        raise TrainingError(f"batch_size {config.batch_size} is over all processes and cannot be divided by {world} of them")
+    # The batch is the recipe's, however many processes share it: a checkpoint can be continued by another number of them.
+    each = config.batch_size // world
     checkpointing = profile.gradient_checkpointing if config.gradient_checkpointing is None else config.gradient_checkpointing
     if config.strategy.prefix_tuning is not None:
         checkpointing = False  # it drops the cache in which the keys and values of the prefix are
     micro = config.micro_batch or micro or profile.micro_batch or None
-    plan = Plan(max(n for n in range(1, (micro or MICRO_BATCH) + 1) if config.batch_size % n == 0))
+    plan = Plan(max(n for n in range(1, min(micro or MICRO_BATCH, each) + 1) if each % n == 0))
     # Several processes must agree on it, and each sees other memory.
     if micro is None and fit is not None and world == 1:
         share = profile.share_prefix and not _draws(config)
@@ -163,7 +167,7 @@ def arguments_for(
             job.note(str(plan))
     keep(job, plan)
     micro = plan.micro_batch
-    accumulation = max(1, config.batch_size // (micro * world))
+    accumulation = max(1, each // micro)
     epoch_steps = math.ceil(math.ceil(count / (micro * world)) / accumulation)
     steps = int(config.extra.get("max_steps", 0)) or math.ceil(epoch_steps * config.epochs)
     eval_every = config.eval_every or epoch_steps
@@ -172,7 +176,7 @@ def arguments_for(
         "output_dir": str(job.out / "checkpoints"),
         "num_train_epochs": config.epochs,
         "per_device_train_batch_size": micro,
-        "per_device_eval_batch_size": micro,
+        "per_device_eval_batch_size": one,  # the validation loss is a mean over batches, which should be those of one process
         "gradient_accumulation_steps": accumulation,
         "learning_rate": config.rate,
         # The trainer makes the schedule itself, see Watched.create_scheduler; this is what a tracker shows.
@@ -203,6 +207,7 @@ def arguments_for(
         "report_to": list(config.report_to),
         "disable_tqdm": True,
         "remove_unused_columns": False,
+        "ddp_find_unused_parameters": False,  # what does not move is frozen; looking for it costs a pass over the graph per step
         "dataloader_pin_memory": profile.device.startswith("cuda"),
         "push_to_hub": False,
     }
