@@ -41,6 +41,11 @@ def local_rank() -> int:
     return _number("LOCAL_RANK", 0)
 
 
+def shards() -> bool:
+    """Whether ``accelerate launch`` was told to divide the model among the processes (FSDP, DeepSpeed)."""
+    return any(os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true" for name in ("FSDP", "DEEPSPEED"))
+
+
 def advice() -> str:
     """What to say if ``accelerate launch`` started this process alone; an empty string otherwise.
 

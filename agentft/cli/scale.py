@@ -77,7 +77,7 @@ def command(
                         "strategy": kind,
                         "sharded": sharded,
                         **one.to_dict(),
-                        "fits": one.total <= memory * 1e9,
+                        "fits": one.fits(memory * 1e9),
                         "hours": hours(one, tokens, count, tflops * 1e12, reached),
                     }
                 )

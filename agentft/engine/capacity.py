@@ -3,7 +3,8 @@
 What is counted, for P parameters of which T move:
 
 ======================  =================================================================================================
-weights                 full: 4 P (float32); lora: 2 P (bf16) + 4 T; qlora: 4.127 bits for each weight of a linear layer
+weights                 full: 4 P (float32); lora: 2 P (bf16) + 4 T; sharded lora: 4 P, as what is
+                        sharded together has one dtype; qlora: 4.127 bits for each weight of a linear layer
                         (NF4 with double quantisation, arXiv 2305.14314), 2 bytes for the rest, + 4 T
 gradients, optimiser    4 T and 8 T (Adam's two averages, float32), as agentft trains: bf16 autocast over float32 weights
 gathered                sharded: the layer that is being computed, whole and in bf16, and the next one on its way
@@ -106,6 +107,10 @@ class Need:
     flops: float
     checkpointing: bool
 
+    def fits(self, memory: float) -> bool:
+        """Whether it fits into ``memory`` bytes, a tenth left to the driver and to gaps between tensors."""
+        return self.total <= 0.9 * memory
+
     @property
     def total(self) -> float:
         return self.weights + self.gradients + self.optimiser + self.gathered + self.activations + self.logits
@@ -150,7 +155,11 @@ def need(
     """
     total = shape.parameters
     moving = total if kind == "full" else shape.adapter(r)
-    frozen = {"full": 0.0, "lora": 2.0 * total, "qlora": NF4 * shape.in_linear + 2.0 * (total - shape.in_linear)}[kind]
+    frozen = {
+        "full": 0.0,
+        "lora": (4.0 if sharded and gpus > 1 else 2.0) * total,
+        "qlora": NF4 * shape.in_linear + 2.0 * (total - shape.in_linear),
+    }[kind]
     parts = gpus if sharded else 1
     layer = shape.in_linear / shape.layers
     whole = 2.0 * layer * (2.0 if kind != "qlora" else NF4)
@@ -174,7 +183,7 @@ def need(
 def smallest(shape: Shape, kind: Kind, gpus: int, memory: float, *, sharded: bool = True, load: Load = Load(), r: int = 16) -> Need:
     """:func:`need` without checkpointing where that fits into ``memory`` bytes, else with it."""
     plain = need(shape, kind, gpus, sharded=sharded, load=load, r=r)
-    return plain if plain.total <= memory else need(shape, kind, gpus, sharded=sharded, load=load, checkpointing=True, r=r)
+    return plain if plain.fits(memory) else need(shape, kind, gpus, sharded=sharded, load=load, checkpointing=True, r=r)
 
 
 def hours(need_: Need, tokens: float, gpus: int, flops: float, share: float) -> float:

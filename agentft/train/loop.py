@@ -281,7 +281,8 @@ class Monitor(TrainerCallback):
         if not self.check_gradient:  # fp16: the loss scaler meets infinities on purpose and skips the step
             return
         gradients = [p.grad for p in self.trainer.model.parameters() if p.grad is not None]
-        if gradients and not math.isfinite(float(torch.nn.utils.get_total_norm(gradients))):
+        norm = torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())
+        if not math.isfinite(float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)):  # sharded: a norm of all shards
             self.trainer.stop("the gradient norm")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -70,6 +70,11 @@ def fit(
         trunk, said = _trunk(job, profile, trainer, rows)
     if trainer.accelerator.num_processes != processes.world():
         raise TrainingError(f"{processes.world()} processes were started, and accelerate sees {trainer.accelerator.num_processes}")
+    if processes.shards() and str(trainer.accelerator.distributed_type.value) not in ("FSDP", "DEEPSPEED"):
+        raise TrainingError(
+            f"this run was started to shard the model, and accelerate would copy it ({trainer.accelerator.distributed_type.value}): "
+            "it shards on GPUs only; use torchrun without an accelerate configuration"
+        )
     with memory_advice(trainer, profile, config, rows.lengths):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if trainer.eval_dataset is not None and not config.early_stopping and not evaluated_now(trainer.state):
@@ -79,10 +84,11 @@ def fit(
     adapter = config.strategy.adapter and write is None
     # Counted before anything is written, which may merge an adapter into the model.
     trainable, total = counted(trainer.model)
+    weights = gathered(trainer)
     trainer.accelerator.wait_for_everyone()  # nobody writes to the checkpoints any more
     if processes.rank():
         raise processes.Left
-    folder = save(job, trainer, adapter, write)
+    folder = save(job, trainer, adapter, write, weights)
     return TrainResult(
         adapter=folder if adapter else None,
         model=None if adapter else folder,
@@ -125,8 +131,31 @@ def counted(model: Any) -> tuple[int, int]:
     return sum(count for p, count in each if p.requires_grad), sum(count for _, count in each)
 
 
-def save(job: TrainJob, trainer: Any, adapter: bool, write: Callable[[Path], None] | None = None) -> Path:
-    """Write the result next to its final place and rename it, so that a folder of that name is always complete."""
+def gathered(trainer: Any) -> dict[str, Any] | None:
+    """All weights where each process holds a shard of them (FSDP2, ZeRO-3), in process 0; None where every process has all.
+
+    Called by all processes.
+    """
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    if getattr(trainer, "is_deepspeed_enabled", False):
+        return trainer.accelerator.get_state_dict(trainer.model_wrapped)  # type: ignore[no-any-return]
+    if not any(hasattr(parameter, "full_tensor") for parameter in trainer.model.parameters()):
+        return None
+    return get_model_state_dict(trainer.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+
+
+def save(
+    job: TrainJob,
+    trainer: Any,
+    adapter: bool,
+    write: Callable[[Path], None] | None = None,
+    weights: dict[str, Any] | None = None,
+) -> Path:
+    """Write the result next to its final place and rename it, so that a folder of that name is always complete.
+
+    ``weights``: of the model, where it holds only a shard of them itself, see :func:`gathered`.
+    """
     final = job.out / ("adapter" if adapter else "model")
     part = final.with_name(final.name + ".part")
     for old in (part, final):
@@ -136,10 +165,10 @@ def save(job: TrainJob, trainer: Any, adapter: bool, write: Callable[[Path], Non
         write(part)
     elif adapter:
         forget_start(model)
-        model.save_pretrained(part, save_embedding_layers=False)
+        model.save_pretrained(part, save_embedding_layers=False, state_dict=weights)
         (part / "README.md").unlink(missing_ok=True)  # peft's card, empty but for the path of the base model
     else:
-        model.save_pretrained(part)
+        model.save_pretrained(part, state_dict=weights)
         trainer.processing_class.save_pretrained(part)
     part.rename(final)
     return final

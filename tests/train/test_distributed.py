@@ -178,3 +178,64 @@ def test_every_step_sees_the_rows_of_one_process(count, world, micro):
     for step, start in enumerate(range(0, count, 8)):
         rows = [i for piece in pieces[step * per_step : (step + 1) * per_step] for i in piece]
         assert sorted(i for i in rows if i < count) == sorted(wanted[start : start + 8])
+
+
+SHARDED = """\
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+import torch.distributed as dist
+from torch.distributed.fsdp import fully_shard
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from agentft import processes
+from agentft.train.outcome import gathered, save
+
+source, out = map(Path, sys.argv[1:])
+dist.init_process_group("gloo")
+model = AutoModelForCausalLM.from_pretrained(source)
+for layer in model.model.layers:
+    fully_shard(layer)
+fully_shard(model)
+mine = sum(p.to_local().numel() for p in model.parameters())
+assert mine < 0.6 * sum(p.numel() for p in model.parameters())
+optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
+ids = torch.arange(3, 23).reshape(2, 10)
+model(input_ids=ids, labels=ids).loss.backward()
+optimiser.step()
+plain = SimpleNamespace(unwrap_model=lambda m: m)
+trainer = SimpleNamespace(model=model, accelerator=plain, processing_class=AutoTokenizer.from_pretrained(source))
+weights = gathered(trainer)
+if processes.rank() == 0:
+    save(SimpleNamespace(out=out), trainer, False, weights=weights)
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_shards_of_fsdp2_are_gathered_before_they_are_saved(tmp_path, tiny_ref):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    (tmp_path / "shard.py").write_text(SHARDED, "utf-8")
+    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", str(tmp_path / "shard.py")]
+    done = subprocess.run([*start, str(tiny_ref.path), str(tmp_path)], capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    model = AutoModelForCausalLM.from_pretrained(tiny_ref.path)
+    ids = torch.arange(3, 23).reshape(2, 10)
+    model(input_ids=ids, labels=ids).loss.backward()
+    torch.optim.SGD(model.parameters(), lr=1.0).step()
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    for (name, wanted), found in zip(model.named_parameters(), saved.parameters(), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.slow
+def test_sharding_that_accelerate_does_not_do_on_cpus_is_an_error(job, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    done = run(job, "unsharded", 2)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert done.returncode and len(lines) == 1 and "it shards on GPUs only" in lines[0], done.stderr

@@ -96,7 +96,7 @@ def test_loss_and_gradient_are_trls(tmp_path, tiny_ref, cpu, loss):
     loss_theirs.backward()
 
     args = arguments_for("DPOConfig", task, cpu, 12, False, fields | {"precompute_ref_log_probs": True})
-    dataset = reference_logps(task, cpu, args, rows, True)
+    dataset = reference_logps(task, cpu, args, rows)
     ours = PairTrainer(
         order=EpochOrder(rows.lengths, 4, 0),
         ids=rows.ids,

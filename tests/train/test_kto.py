@@ -88,7 +88,7 @@ def test_loss_and_gradient_are_trls(tmp_path, tiny_ref, cpu, loss):
     loss_theirs.backward()
 
     args = arguments_for("KTOConfig", task, cpu, len(plain), False, fields | {"precompute_ref_log_probs": True})
-    dataset = reference_logps(task, cpu, args, rows, True)
+    dataset = reference_logps(task, cpu, args, rows)
     ours = AnswerTrainer(
         ids=rows.ids,
         share_prefix=True,
