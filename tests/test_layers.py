@@ -54,6 +54,7 @@ LAYERS = [
         "run_compare",
         "data_models",
         "distributed",
+        "distributed_config",
         "text_arms",
         "pipeline",
         "lineage",

@@ -112,6 +112,21 @@ def test_two_processes_have_the_losses_and_the_weights_of_one(job, alone):
 
 
 @pytest.mark.slow
+def test_preferences_in_two_processes(job, tiny_ref):
+    draw = random.Random(1)
+    pairs = [{"prompt": f"Where is {n}?", "chosen": f"Go {draw.random():.3f}", "rejected": f"No {draw.random():.5f}"} for n in range(20)]
+    (job / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)), "utf-8")
+    write(job, tiny_ref, "{use: dpo, epochs: 1, batch_size: 4, micro_batch: 2, learning_rate: 1e-3, warmup: 0}", "dpo.yaml")
+    text = (job / "dpo.yaml").read_text("utf-8").replace("use: jsonl, path: talks", "use: preferences, path: pairs")
+    (job / "dpo.yaml").write_text(text.replace("validation: 0.08, test: 0.1", "validation: 0, test: 0"), "utf-8")
+    for runs, world in (("dpo-1", 1), ("dpo-2", 2)):
+        done = run(job, runs, world, recipe="dpo.yaml")
+        assert done.returncode == 0, done.stderr
+    assert len(losses(trained(job, "dpo-1"))) == 5  # every batch is full
+    same(job, "dpo-1", "dpo-2")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
 def test_a_killed_run_is_continued_by_another_number_of_processes(job, alone, first, then):
     runs = f"killed-{first}"
