@@ -139,7 +139,7 @@ def gathered(trainer: Any) -> dict[str, Any] | None:
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     if getattr(trainer, "is_deepspeed_enabled", False):
-        return trainer.accelerator.get_state_dict(trainer.model_wrapped)  # type: ignore[no-any-return]
+        return trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not any(hasattr(parameter, "full_tensor") for parameter in trainer.model.parameters()):
         return None
     return get_model_state_dict(trainer.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from agentft import processes
@@ -91,6 +91,8 @@ def load(job: TrainJob, profile: Profile, kind: str = "AutoModelForCausalLM", ta
 
     strategy = job.config.strategy
     further = quantisation(strategy, profile)
+    if processes.shards():
+        profile = replace(profile, device="cpu")  # a GPU need not hold the whole model; accelerate moves the shards there
     model = load_model(
         job.model,
         profile,
