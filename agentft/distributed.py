@@ -23,6 +23,9 @@ def problems_with(session: Session, world: int) -> list[Problem]:
             hint = f"start it without torchrun; several processes can train: {', '.join(SEVERAL)}"
             found.append(session.recipe.problem(path, f"'{part.name}' trains in one process only", hint))
             continue
+        strategy = getattr(part.config, "strategy", None)
+        if part.name == "dpo" and strategy is not None and strategy.virtual:
+            found.append(session.recipe.problem(path, f"dpo with {strategy.name} trains in one process only", "use lora"))
         batch = getattr(part.config, "batch_size", None)
         if isinstance(batch, int) and batch % world:
             larger = -(-batch // world) * world

@@ -27,8 +27,8 @@ class Left(Exception):
 
 
 def world() -> int:
-    """How many processes were started together; 1 without torchrun."""
-    return _number("WORLD_SIZE", 1)
+    """How many processes were started together; 1 without torchrun (which sets RANK beside WORLD_SIZE)."""
+    return _number("WORLD_SIZE", 1) if "RANK" in os.environ else 1
 
 
 def rank() -> int:

@@ -19,8 +19,8 @@ def test_parameters_are_those_of_the_models(tiny_ref):
     from peft import LoraConfig, get_peft_model
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    for settings in ({}, {"tie_word_embeddings": True, "num_hidden_layers": 3}):
-        config = LlamaConfig(**(json.loads((Path(tiny_ref.path) / "config.json").read_text("utf-8")) | settings))
+    for changes in ({}, {"tie_word_embeddings": True, "num_hidden_layers": 3}):
+        config = LlamaConfig(**(json.loads((Path(tiny_ref.path) / "config.json").read_text("utf-8")) | changes))
         with torch.device("meta"):
             model = LlamaForCausalLM(config)
         shape = shape_of(config.to_dict())

@@ -527,8 +527,12 @@ def test_virtual_tokens_learn_from_real_rows(tiny_ref, cpu, tmp_path, shared_dat
     assert sum(total for total, _ in tuned) > sum(total for total, _ in base)
 
 
-def test_preferences_with_virtual_tokens_in_several_processes_are_refused(job, tmp_path, monkeypatch):
+def test_preferences_with_virtual_tokens_in_several_processes_are_refused(job, monkeypatch):
+    from agentft.engine.profile import Profile
+    from agentft.train.setup import arguments_for
+
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
     config = dpo.DPOConfig(strategy="prefix-tuning")
     with pytest.raises(TrainingError, match="prefix-tuning with preferences runs in one process only"):
-        dpo.train(replace(job, rows=write_pairs(tmp_path / "pairs.jsonl"), config=config))
+        arguments_for("DPOConfig", replace(job, config=config), Profile(), 4, False, {})
