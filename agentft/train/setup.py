@@ -161,7 +161,8 @@ def arguments_for(
     if config.strategy.prefix_tuning is not None:
         checkpointing = False  # it drops the cache in which the keys and values of the prefix are
     micro = config.micro_batch or micro or profile.micro_batch or None
-    plan = Plan(max(n for n in range(1, min(micro or MICRO_BATCH, each) + 1) if each % n == 0))
+    one = max(n for n in range(1, (micro or MICRO_BATCH) + 1) if config.batch_size % n == 0)
+    plan = Plan(max(n for n in range(1, min(one, each) + 1) if each % n == 0))
     # Several processes must agree on it, and each sees other memory.
     if micro is None and fit is not None and world == 1:
         share = profile.share_prefix and not _draws(config)
@@ -179,7 +180,7 @@ def arguments_for(
         "output_dir": str(job.out / "checkpoints"),
         "num_train_epochs": config.epochs,
         "per_device_train_batch_size": micro,
-        "per_device_eval_batch_size": one,  # the validation loss is a mean over batches, which should be those of one process
+        "per_device_eval_batch_size": one,  # the validation loss is a mean over batches: the same ones, however training is cut
         "gradient_accumulation_steps": accumulation,
         "learning_rate": config.rate,
         # The trainer makes the schedule itself, see Watched.create_scheduler; this is what a tracker shows.
