@@ -112,6 +112,17 @@ Loss = Callable[[Any, Any, Any, LossContext], Any]
 
 
 @dataclass(frozen=True)
+class BoundLoss:
+    """A loss with its options; unlike a lambda it can be sent to other processes."""
+
+    target: Callable[..., Any]
+    config: Any
+
+    def __call__(self, logits: Any, targets: Any, ctx: Any) -> Any:
+        return self.target(logits, targets, self.config, ctx)
+
+
+@dataclass(frozen=True)
 class TrainJob:
     """What a trainer is called with.
 

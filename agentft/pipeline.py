@@ -11,14 +11,13 @@ import gc
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentft import arms, processes
 from agentft.arms import Arm
-from agentft.contracts import DataContext, RowsJob, TrainJob
+from agentft.contracts import BoundLoss, DataContext, RowsJob, TrainJob
 from agentft.data.prepare import Step, prepare
 from agentft.data_models import DataModels
 from agentft.distributed import check_processes
@@ -580,17 +579,6 @@ class Pipeline:
             "model": {"reference": self.session.model.reference, "digest": self.session.model.digest, "origin": self.session.model.origin},
             "versions": {**versions(), **self.session.plugin_versions()},
         }
-
-
-@dataclass(frozen=True)
-class BoundLoss:
-    """A loss with its options; unlike a lambda it can be sent to other processes."""
-
-    target: Callable[..., Any]
-    config: Any
-
-    def __call__(self, logits: Any, targets: Any, ctx: Any) -> Any:
-        return self.target(logits, targets, self.config, ctx)
 
 
 def produces(part: Part) -> str:
