@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentft.components import ModelRef
-from agentft.contracts import Backend, EvalContext, GenerationSettings
+from agentft.contracts import AgentSource, Backend, EvalContext, GenerationSettings
 from agentft.data.jsonl import read_conversations, read_records, read_texts, write_rows
 from agentft.errors import DataError
 from agentft.progress import Progress
@@ -105,8 +105,15 @@ class Arm:
 
     @cached_property
     def backend(self) -> Backend:
-        catalog, generation = self.session.catalog, self.session.recipe.generation
-        return catalog.target(catalog.get("backend", generation.backend))(self.agent, None)
+        from agentft.engine.backends import Choice
+
+        session = self.session
+        chosen = Choice(session.catalog, session.recipe.generation.backend)
+        if chosen.loads:
+            return chosen.of(self.agent)
+        model = chosen.model(session.recipe.model_reference, lambda _: trained_model(session.model, self.trained))
+        source = AgentSource(model, session.system_prompt, adapter(self.trained), examples(self.trained), session.recipe.device)
+        return chosen.open(source)
 
     @property
     def settings(self) -> GenerationSettings:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,7 +120,7 @@ class _Check:
         self.requirements()
         for kind, path, use in part_uses(self.recipe):
             self.part(kind, path, use)
-        self.named("backend", ("generation", "backend"), self.recipe.generation.backend)
+        self.backend(("generation", "backend"), self.recipe.generation.backend)
         self.losses()
         self.chain()
         self.stages()
@@ -152,6 +153,21 @@ class _Check:
         for text, reason in missing(entry):
             self.report(path, f"{kind} '{name}': {reason}", f"pip install '{text}'")
         return entry
+
+    def backend(self, path: Path_, use: PartUse) -> None:
+        """The part that generates, and the one inside of it where it hands the work on."""
+        self.part("backend", path, use)
+        entry = self.entries.pop(path, None)
+        if entry is None:
+            return
+        reads = getattr(entry.spec, "reads", "safetensors")
+        if reads != "safetensors" and (self.recipe.train or self.recipe.refine):
+            what = "GGUF files as they are" if reads == "gguf" else "the model of a server"
+            hint = "leave out train and refine, or generate with transformers"
+            self.report((*path, "use"), f"'{entry.name}' runs {what}, and cannot run what this recipe trains", hint)
+        if isinstance(inner := use.options.get("backend"), str | dict):
+            with suppress(ValidationError):  # the part's own options have reported it
+                self.backend((*path, "backend"), PartUse.model_validate(inner))
 
     def part(self, kind: str, path: Path_, use: PartUse) -> None:
         if use.weight != 1 and kind != "source":

@@ -157,10 +157,18 @@ class EvaluatorSpec(CodeSpec):
 
 @dataclass(frozen=True)
 class BackendSpec(CodeSpec):
-    """Generates text: ``(agent, config) -> Backend``."""
+    """Generates text: ``(agent, config) -> Backend``.
+
+    ``agent`` is a :class:`~agentft.engine.agent.LoadedAgent`; with ``loads=False`` it is an :class:`~agentft.contracts.AgentSource`, for a
+    backend that does not need the model in this process. ``reads``: what that one's model has to be: ``safetensors`` (any model that a
+    recipe can name), ``gguf`` (a file, as it is) or ``name`` (nothing: a server knows the name). A backend that reads anything but
+    safetensors cannot run what a recipe trains.
+    """
 
     consumes: str = "prompt"
     produces: str = "response"
+    loads: bool = True
+    reads: str = "safetensors"
 
     kind: ClassVar[str] = "backend"
 

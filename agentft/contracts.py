@@ -195,6 +195,25 @@ class GenerationSettings:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class AgentSource:
+    """An agent that is not loaded: plain data, which can be sent to another process.
+
+    Attributes:
+        model: the model; its ``path`` is a folder, a ``.gguf`` file, or empty where only a server knows it.
+        system: the system prompt in front of every conversation.
+        adapter: folder of an adapter, or None.
+        examples: folder with conversations to show before each prompt, or None.
+        device: overrides of the device profile.
+    """
+
+    model: ModelRef
+    system: str = ""
+    adapter: Path | None = None
+    examples: Path | None = None
+    device: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Backend(Protocol):
     """Something that answers prompts. A prompt that fails gives a Response with ``finish="error"``; the rest go on."""
 

@@ -30,8 +30,8 @@ class DataModels:
         from agentft.render.conversation import Renderer
 
         session, system = self.session, self.session.system_prompt if persona else ""
-        if use is not None and use.url is not None:
-            return open_model(use, resolve=session.host.resolve_model, device=session.recipe.device, system=system)
+        if use is not None and (use.url is not None or use.backend is not None):
+            return open_model(use, resolve=session.host.resolve_model, device=session.recipe.device, system=system, catalog=session.catalog)
         model = session.host.resolve_model(use.model) if use is not None else session.model
         if model.digest not in self._loaded:
             self._loaded[model.digest] = LoadedAgent.load(model, profile=detect(session.recipe.device))
@@ -62,6 +62,11 @@ class DataModels:
     def _digest(self, use: ModelUse | None) -> str:
         if use is not None and use.url is not None:
             return f"{use.url} {use.model}"
+        if use is not None and use.backend is not None:
+            from agentft.engine.backends import Choice
+
+            chosen = Choice(self.session.catalog, use.backend)
+            return f"{use.backend.model_dump_json()} {chosen.model(use.model, self.session.host.resolve_model).digest}"
         return (self.session.host.resolve_model(use.model) if use is not None else self.session.model).digest
 
     def close(self) -> None:

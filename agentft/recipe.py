@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationError,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -104,11 +105,17 @@ class Data(Model):
 class Generation(Model):
     """How answers are generated in the evaluation."""
 
-    backend: str = Field(default="transformers", min_length=1, description="part that generates")
+    backend: PartUse = Field(
+        default=PartUse.model_validate("transformers"), description="part that generates, with its options ([backends](backends.md))"
+    )
     max_new_tokens: int = Field(default=128, ge=1, description="longest answer in tokens")
     temperature: float = Field(default=0.0, ge=0, description="0: always the most probable token")
     top_p: float = Field(default=1.0, gt=0, le=1, description="sample from the most probable tokens that together have this probability")
     batch_size: int = Field(default=32, ge=1, description="prompts per batch")
+
+    @field_serializer("backend")
+    def _bare_name(self, backend: PartUse) -> Any:
+        return backend.model_dump(mode="json") if backend.options else backend.use
 
 
 def _known_device(value: str) -> str:

@@ -47,8 +47,24 @@ class ModelUse(Model):
     key_env: str | None = Field(default=None, description="environment variable that holds the server's key")
     timeout: float = Field(default=60.0, gt=0, description="seconds per request")
     concurrency: int = Field(default=4, ge=1, description="requests at a time")
+    backend: PartUse | None = Field(
+        default=None, description="part that runs it, such as `llamacpp`; left out: `transformers`, or with `url` the server"
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _bare_name(cls, data: Any) -> Any:
         return {"model": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _one_way(self) -> ModelUse:
+        if self.backend is not None and (self.url is not None or self.model == "champion"):
+            raise ValueError(f"leave out 'backend': {'a url' if self.url is not None else 'the champion'} says already how it is run")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, plain: Any) -> dict[str, Any]:
+        data: dict[str, Any] = plain(self)
+        if data.get("backend") is None:
+            data.pop("backend", None)
+        return data

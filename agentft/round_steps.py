@@ -531,6 +531,7 @@ def open_model(round_: Round, use: Any) -> Any:
         resolve=round_.session.host.resolve_model,
         device=round_.recipe.device,
         champion=lambda: round_.champion.backend,
+        catalog=round_.session.catalog,
     )
 
 

@@ -46,7 +46,7 @@ def test_a_recipe_is_typed():
     assert recipe.train[0].options == {"strategy": {"lora": {"r": 16}}, "epochs": 3, "learning_rate": 2e-4}
     assert recipe.data.split.test == 0.2 and recipe.data.split.by == "group"
     assert (recipe.data.on_overflow, recipe.data.max_length, recipe.data.max_prompts) == ("truncate_turns", 1024, None)
-    assert (recipe.generation.backend, recipe.generation.max_new_tokens, recipe.seed) == ("transformers", 128, 3)
+    assert (recipe.generation.backend.use, recipe.generation.max_new_tokens, recipe.seed) == ("transformers", 128, 3)
 
 
 def test_the_smallest_recipe_evaluates_the_base_model():

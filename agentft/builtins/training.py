@@ -103,7 +103,18 @@ def agentft_losses() -> list[LossSpec]:
 
 @hookimpl
 def agentft_backends() -> list[BackendSpec]:
-    return [BackendSpec("transformers", "In process, batched", "agentft.engine.generate:TransformersBackend")]
+    return [
+        BackendSpec("transformers", "In process, batched", "agentft.engine.generate:TransformersBackend"),
+        BackendSpec(
+            "llamacpp",
+            "A GGUF file on llama.cpp, in process, for CPUs",
+            "agentft.engine.llamacpp:LlamaCppBackend",
+            "agentft.engine.llamacpp:LlamaCppConfig",
+            requires=("xllamacpp>=2026.1",),
+            loads=False,
+            reads="gguf",
+        ),
+    ]
 
 
 @hookimpl(trylast=True)

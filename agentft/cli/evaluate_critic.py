@@ -13,11 +13,12 @@ from agentft.cli.common import echo_json, json_option, make_host, table
 @click.argument("labels", type=click.Path(exists=True, path_type=Path))
 @click.option("--model", required=True, help="Who judges: a model name, or with --url the server's name for it.")
 @click.option("--url", help="OpenAI-compatible server, up to /v1.")
+@click.option("--backend", "part", help="Part that runs the model in place of transformers, such as llamacpp.")
 @click.option("--key-env", help="Environment variable that holds the server's key.")
 @click.option(
     "--mode",
     type=click.Choice(["text", "likelihood"]),
-    help="Read what the judge writes, or compare log-probabilities (in process only). Default: text with --url, else likelihood.",
+    help="Read what the judge writes, or compare log-probabilities (transformers only). Default: likelihood where it can be.",
 )
 @click.option("--repeats", default=1, show_default=True, type=click.IntRange(1, 9), help="Tries per question; the majority counts.")
 @click.option("--temperature", type=click.FloatRange(0, 2), help="Default: 0, with --repeats above 1: 0.7.")
@@ -31,6 +32,7 @@ def command(
     labels: Path,
     model: str,
     url: str | None,
+    part: str | None,
     key_env: str | None,
     mode: str | None,
     repeats: int,
@@ -52,10 +54,13 @@ def command(
     from agentft.errors import UserError
     from agentft.feedback.prompts import ModelUse, open_model, template_source
     from agentft.progress import Lines, for_terminal
+    from agentft.recipe_parts import PartUse
 
-    chosen = mode or ("text" if url else "likelihood")
-    if chosen == "likelihood" and url:
-        raise UserError("--mode likelihood needs a model in this process; leave out --url, or use --mode text")
+    if part and url:
+        raise UserError("--backend and --url are two ways to run the judge; leave one out")
+    chosen = mode or ("text" if url or part else "likelihood")
+    if chosen == "likelihood" and (url or part not in (None, "transformers")):
+        raise UserError("--mode likelihood needs transformers in this process; leave out --url and --backend, or use --mode text")
     if chosen == "likelihood" and repeats > 1:
         raise UserError("--mode likelihood always gives the same answer; leave out --repeats")
     heat = (0.7 if repeats > 1 else 0.0) if temperature is None else temperature
@@ -63,8 +68,8 @@ def command(
         raise UserError("--repeats above 1 needs a --temperature above 0: at 0 every try is the same")
     found = read_labels(labels)[:limit]
     host = make_host()
-    use = ModelUse(model=model, url=url, key_env=key_env)
-    backend = open_model(use, resolve=host.resolve_model, device={})
+    use = ModelUse(model=model, url=url, key_env=key_env, backend=PartUse.model_validate(part) if part else None)
+    backend = open_model(use, resolve=host.resolve_model, device={}, catalog=host.catalog)
     template = template_source(host.catalog, "judge_pair" if isinstance(found[0], LabelledPair) else "critique", language)
     progress = Lines() if as_json else for_terminal()
     progress.stage("evaluate-critic", f"{len(found)} labels, {model}, {chosen}")

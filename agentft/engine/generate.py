@@ -132,7 +132,7 @@ class TransformersBackend:
                 return self._library(ids, rows, settings, roots)
             # Where one prompt of many begins otherwise, a batch may still have a beginning of its own.
             prefix = self._prefix or rows[0][: common_prefix(rows)]
-            seeds = [_seed(settings, name) for name in ids]
+            seeds = [seed_of(settings, name) for name in ids]
             choose: Any = Sampler(seeds, settings.temperature, settings.top_p) if settings.temperature else greedy
             walk = Walk(roots, choose) if roots else None
             return decode(
@@ -177,7 +177,7 @@ class TransformersBackend:
         tokens = torch.tensor([[pad] * n + row for row, n in zip(rows, gap, strict=True)], device=device)
         mask = torch.tensor([[0] * n + [1] * (width - n) for n in gap], device=device)
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(_seed(settings, *ids))
+            torch.manual_seed(seed_of(settings, *ids))
             only = [processor(roots, width)] if roots else []
             output = model.generate(
                 input_ids=tokens, attention_mask=mask, generation_config=self._config(settings), logits_processor=LogitsProcessorList(only)
@@ -209,6 +209,6 @@ def _batches(encoded: Sequence[tuple[int, list[int]]], constrained: set[int], si
         yield from (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-def _seed(settings: GenerationSettings, *ids: str) -> int:
+def seed_of(settings: GenerationSettings, *ids: str) -> int:
     """Drawn from the ids, so that the same prompt gives the same sample in whatever order and run it is computed."""
     return int.from_bytes(hashlib.sha256("\0".join([str(settings.seed), *ids]).encode()).digest()[:8], "big") >> 1

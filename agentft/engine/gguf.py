@@ -21,10 +21,13 @@ from typing import Any
 from agentft.errors import DataError, MissingDependency
 
 
-def convert(gguf: Path, target: Path) -> None:
+def convert(gguf: Path, target: Path, weights: bool = True) -> None:
     """Write ``gguf`` as safetensors, configuration, tokenizer and chat template to the folder ``target``.
 
     The folder appears complete or not at all.
+
+    Args:
+        weights: False: tokenizer and chat template only, for whoever runs the file itself.
 
     Raises:
         DataError: the file is no GGUF, or of an architecture that transformers cannot read.
@@ -42,7 +45,7 @@ def convert(gguf: Path, target: Path) -> None:
     part = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     try:
         with quiet_libraries():
-            _write(gguf, part)
+            (_write if weights else _write_tokenizer)(gguf, part)
         try:
             part.rename(target)
         except OSError:
@@ -54,12 +57,11 @@ def convert(gguf: Path, target: Path) -> None:
 
 def _write(gguf: Path, part: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     try:
         # Its progress bar has no switch. What matters is raised, not printed.
         with redirect_stderr(io.StringIO()):
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
             loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
         raise DataError(f"{gguf}: transformers cannot read this GGUF file: {error}") from error
@@ -76,10 +78,31 @@ def _write(gguf: Path, part: Path) -> None:
         half = model.to(torch.float32)
     half.config.dtype = half.dtype
     half.save_pretrained(part)
+    _write_tokenizer(gguf, part)
+
+
+def _write_tokenizer(gguf: Path, part: Path) -> None:
+    from transformers import AutoTokenizer
+
+    try:
+        with redirect_stderr(io.StringIO()):
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+        raise DataError(f"{gguf}: transformers cannot read the tokenizer of this GGUF file: {error}") from error
     _restore_pre_tokenizer(gguf, tokenizer)
-    tokenizer.model_max_length = settings.get("max_position_embeddings") or 2**30
+    tokenizer.model_max_length = context_of(gguf) or 2**30
     tokenizer.save_pretrained(part)
     os.chmod(part, 0o755)  # mkdtemp's 0700 is for secrets
+
+
+def context_of(gguf: Path) -> int:
+    """Tokens that the model was made to read, 0 if the file does not say."""
+    from gguf import GGUFReader
+
+    fields = GGUFReader(gguf).fields
+    kind = fields.get("general.architecture")
+    found = fields.get(f"{kind.contents()}.context_length") if kind is not None else None
+    return int(found.contents()) if found is not None else 0
 
 
 def _restore_pre_tokenizer(gguf: Path, tokenizer: Any) -> None:

