@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict, Field, JsonValue, model_serializer, model_validator
 
-from agentft.validation import Model
+from agentft.validation import Listed, Model
 
 
 class PartUse(Model):
@@ -43,7 +43,7 @@ class ModelUse(Model):
     expects: ClassVar[str] = "champion, or a mapping such as {model: NAME} or {url: ..., model: NAME}"
 
     model: str = Field(min_length=1, description="bundled name, folder, hub id; with `url`: the server's name for it; or `champion`")
-    url: str | None = Field(default=None, description="of an OpenAI-compatible server, up to `/v1`")
+    url: str | Listed[str] | None = Field(default=None, description="of an OpenAI-compatible server, up to `/v1`; or of several")
     key_env: str | None = Field(default=None, description="environment variable that holds the server's key")
     timeout: float = Field(default=60.0, gt=0, description="seconds per request")
     concurrency: int = Field(default=4, ge=1, description="requests at a time")

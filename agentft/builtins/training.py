@@ -114,6 +114,14 @@ def agentft_backends() -> list[BackendSpec]:
             loads=False,
             reads="gguf",
         ),
+        BackendSpec(
+            "http",
+            "One or several OpenAI-compatible servers",
+            "agentft.engine.http:open_http",
+            "agentft.engine.http:HttpConfig",
+            loads=False,
+            reads="name",
+        ),
     ]
 
 

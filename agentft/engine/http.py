@@ -1,44 +1,80 @@
-"""Generation over HTTP: any server that speaks OpenAI's chat completions (vLLM, SGLang, llama.cpp, a hosted one)."""
+"""Generation over HTTP: any server that speaks OpenAI's chat completions (vLLM, SGLang, llama.cpp, a hosted one), or several."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
 
-from agentft.contracts import GenerationSettings
+from pydantic import Field
+
+from agentft.contracts import AgentSource, GenerationSettings
 from agentft.engine.choices import choices_of, closest
+from agentft.engine.servers import Servers
 from agentft.errors import DataError, MissingDependency, UserError
-from agentft.records import Example, Response
+from agentft.records import Example, Message, Response
+from agentft.validation import Listed, Model
 
 OnBatch = Callable[[Sequence[Response]], None]
 # Worth another try: too many requests, and what a proxy says while a server comes back.
 _AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+# What is wrong is this one prompt: too long, or refused. It says nothing about the server.
+_PROMPT = frozenset({400, 413, 422})
+# No answer of a chat model is longer; what is, is a mistake that would fill the memory.
+_LARGEST = 32 * 2**20
+_LONGEST_WAIT = 60.0
+
+
+class HttpConfig(Model):
+    """Options of the backend ``http``."""
+
+    url: str | Listed[str] = Field(description="of an OpenAI-compatible server, up to `/v1`; several: the requests are spread over them")
+    model: str | None = Field(default=None, min_length=1, description="the server's name for the model; left out: as in the recipe")
+    key_env: str | None = Field(default=None, description="environment variable that holds the server's key")
+    timeout: float = Field(default=60.0, gt=0, description="seconds per request")
+    concurrency: int = Field(default=4, ge=1, description="requests at a time, over all servers")
+    retries: int = Field(default=3, ge=0, description="further tries of a request that failed in a way that may pass")
+    patience: float = Field(default=60.0, ge=0, description="seconds to wait for a server that went away, or that says it is busy")
+
+
+class _Outcome(NamedTuple):
+    """How a request went. ``kind``: ``answer``, ``again`` (may pass), ``busy`` (asked to wait ``wait`` seconds, None: not said), ``gone``
+    (nobody there), ``prompt`` (this prompt's fault) or ``no``."""
+
+    kind: str
+    text: str = ""
+    response: Response | None = None
+    wait: float | None = None
 
 
 class HttpBackend:
     """Implements :class:`agentft.contracts.Backend` against ``POST {url}/chat/completions``.
 
     Args:
-        url: of the server, up to and including ``/v1``.
+        url: of the server, up to and including ``/v1``; or of several that serve the same model. A request goes to the least busy
+            one; one that is dead is left alone and tried again later.
         model: the server's name for the model.
         system: system prompt put in front of every conversation; none for a judge.
         key_env: environment variable with the key; its value is never logged or stored.
-        timeout: seconds per request.
-        concurrency: requests at a time.
+        timeout: seconds per request, from sending to the last byte.
+        concurrency: requests at a time, over all servers.
         retries: further tries of a request that failed in a way that may pass; the waiting time doubles from ``backoff`` seconds,
-            with jitter, and follows the server's Retry-After.
-        give_up: after so many requests in a row that failed for good, the rest is not sent: the server is gone.
+            with jitter, and follows the server's Retry-After (seconds or a date).
+        give_up: after so many requests in a row that failed for good, the server is lost; when all are, the rest is not sent.
+        patience: seconds for which a server that answered before and went away is waited for, without costing a request its tries;
+            and seconds that a request waits altogether where the server says that it is busy.
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         model: str,
         *,
         system: str = "",
@@ -48,11 +84,17 @@ class HttpBackend:
         retries: int = 3,
         backoff: float = 0.5,
         give_up: int = 8,
+        patience: float = 60.0,
     ):
-        if not url.startswith(("http://", "https://")):
-            raise UserError(f"url: '{url}' is no web address; it looks like http://127.0.0.1:8000/v1")
-        self.url, self.model, self.system = url.rstrip("/"), model, system
+        urls = [url] if isinstance(url, str) else list(url)
+        if not urls:
+            raise UserError("url: name at least one server")
+        for one in urls:
+            if not one.startswith(("http://", "https://")):
+                raise UserError(f"url: '{one}' is no web address; it looks like http://127.0.0.1:8000/v1")
+        self.urls, self.model, self.system = list(dict.fromkeys(one.rstrip("/") for one in urls)), model, system
         self.timeout, self.concurrency, self.retries, self.backoff, self.give_up = timeout, concurrency, retries, backoff, give_up
+        self.patience = patience
         self._headers = {"Content-Type": "application/json"}
         if key_env is not None:
             if not os.environ.get(key_env):
@@ -78,107 +120,169 @@ class HttpBackend:
         known = {key: response for key, response in (done or {}).items() if response.finish != "error"}
         answers: dict[int, Response] = {i: known[one.id] for i, one in enumerate(prompts) if one.id in known}
         waiting = [index for index in range(len(prompts)) if index not in answers]
-        lost = _Lost(self.give_up)
+        servers = Servers(self.urls, self.give_up, self.retries, self.backoff, self.patience)
         limits = httpx.Limits(max_connections=self.concurrency)
         with (
             httpx.Client(timeout=self.timeout, limits=limits, headers=self._headers) as client,
             ThreadPoolExecutor(self.concurrency) as pool,
         ):
-            futures = {pool.submit(self._ask, client, prompts[index], settings, lost): index for index in waiting}
-            for future in as_completed(futures):
-                response = answers[futures[future]] = future.result()
-                if on_batch is not None:
-                    on_batch([response])
+            futures = {pool.submit(self._ask, client, prompts[index], settings, servers): index for index in waiting}
+            try:
+                for future in as_completed(futures):
+                    response = answers[futures[future]] = future.result()
+                    if on_batch is not None:
+                        on_batch([response])
+            except BaseException:  # an interruption: what was not sent is not sent any more
+                servers.stop("interrupted")
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
         return [answers[index] for index in range(len(prompts))]
 
-    def _ask(self, client: Any, prompt: Example, settings: GenerationSettings, lost: _Lost) -> Response:
-        if lost.given_up:
-            return Response(prompt.id, "", "error", 0, f"not sent: {lost.why}")
+    def _ask(self, client: Any, prompt: Example, settings: GenerationSettings, servers: Servers) -> Response:
         try:
             choices_of(prompt)
-        except DataError as error:
+            content = json.dumps(self._body(prompt, settings))
+        except (DataError, TypeError, ValueError) as error:
             return Response(prompt.id, "", "error", 0, str(error))
-        reason = ""
-        for attempt in range(self.retries + 1):
-            if attempt:
-                time.sleep(self._pause(attempt, reason))
-            reason, response = self._try(client, prompt, settings)
-            if response is not None:
-                lost.reset()
-                return response
-            if not reason.startswith(("again:", "after:")):
+        attempt, waited, reason, last = 0, 0.0, "", None
+        while (server := servers.take(last)) is not None:
+            last = server
+            try:
+                outcome = self._try(client, server.url, prompt, content)
+            except Exception as error:  # one prompt must not cost the others
+                outcome = _Outcome("no", f"{server.url}: {type(error).__name__}: {error}")
+            reason = outcome.text
+            if outcome.response is not None:
+                servers.alive(server)
+                return outcome.response
+            if outcome.kind == "gone":
+                servers.unreachable(server, reason)
+                continue
+            if outcome.kind == "prompt":
+                servers.alive(server)
                 break
-        text = reason.partition(": ")[2] if reason.startswith(("again:", "after:")) else reason
-        lost.count(text)
-        return Response(prompt.id, "", "error", 0, text)
+            if outcome.kind == "no" or (attempt >= self.retries and outcome.kind == "again"):
+                servers.failed(server, reason)
+                break
+            # Jitter, so that requests that failed together do not come back together.
+            pause = self.backoff * 2 ** min(attempt, 10) * random.uniform(0.7, 1.3) if outcome.wait is None else outcome.wait
+            if outcome.kind == "busy" and waited + pause > self.patience and attempt >= self.retries:
+                servers.failed(server, reason)
+                break
+            servers.release(server)
+            attempt, waited = attempt + 1, waited + pause
+            time.sleep(pause)
+        return Response(prompt.id, "", "error", 0, reason or f"not sent: {servers.why}")
 
-    def _try(self, client: Any, prompt: Example, settings: GenerationSettings) -> tuple[str, Response | None]:
-        """The response, or why there is none; the reason begins with ``again:`` where another try may help."""
+    def _try(self, client: Any, url: str, prompt: Example, content: str) -> _Outcome:
         import httpx
 
+        began = time.monotonic()
         try:
-            reply = client.post(f"{self.url}/chat/completions", content=json.dumps(self._body(prompt, settings)))
+            with client.stream("POST", f"{url}/chat/completions", content=content) as reply:
+                received = bytearray()
+                for chunk in reply.iter_bytes():
+                    received += chunk
+                    if len(received) > _LARGEST:
+                        return _Outcome("no", f"{url} answers more than {_LARGEST >> 20} MiB, which is no chat completion")
+                    # httpx limits the wait for each piece only; a server that drips would hold the request for ever.
+                    if time.monotonic() - began > self.timeout:
+                        raise httpx.ReadTimeout("")
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            return _Outcome("gone", f"{url} cannot be reached ({type(error).__name__}: {error})")
         except httpx.TimeoutException:
-            return f"again: no answer from {self.url} within {self.timeout:g} s", None
+            return _Outcome("again", f"no answer from {url} within {self.timeout:g} s")
         except httpx.HTTPError as error:
-            return f"again: {self.url} cannot be reached ({type(error).__name__}: {error})", None
+            return _Outcome("again", f"{url} cannot be reached ({type(error).__name__}: {error})")
+        text = received.decode("utf-8", "replace")
         if reply.status_code in _AGAIN:
-            wait = reply.headers.get("Retry-After", "")
-            mark = f"after:{wait}" if wait.isdigit() else "again"
-            return f"{mark}: {self.url} answers {reply.status_code}", None
+            wait = _retry_after(reply.headers.get("Retry-After", ""))
+            kind = "busy" if reply.status_code == 429 or wait is not None else "again"
+            return _Outcome(kind, f"{url} answers {reply.status_code}: {_short(text)}".rstrip(": "), wait=wait)
         if reply.status_code != 200:
-            return f"{self.url} answers {reply.status_code}: {_short(reply.text)}", None
+            kind = "prompt" if reply.status_code in _PROMPT else "no"
+            return _Outcome(kind, f"{url} answers {reply.status_code}: {_short(text)}".rstrip(": "))
         try:
-            choice = reply.json()["choices"][0]
-            text = choice["message"]["content"]
-            if not isinstance(text, str):
+            data = json.loads(received)  # not the decoded text: wrong bytes are a mistake, and not question marks in an answer
+            choice = data["choices"][0]
+            answer = choice["message"]["content"]
+            if not isinstance(answer, str):
                 raise TypeError("the content is no text")
         except (ValueError, KeyError, IndexError, TypeError) as error:
-            return f"{self.url} answers what is no chat completion ({type(error).__name__}): {_short(reply.text)}", None
-        usage = reply.json().get("usage") or {}
+            # What is no JSON may be a proxy's page or half an answer; JSON of another form will stay so.
+            kind = "again" if isinstance(error, ValueError) else "no"
+            return _Outcome(kind, f"{url} answers what is no chat completion ({type(error).__name__}): {_short(text)}")
         finish = "length" if choice.get("finish_reason") == "length" else "stop"
         # The server is not told of the choices; an answer that is one of them but for upper and lower case is taken as that one.
-        return "", Response(prompt.id, closest(text.strip(), choices_of(prompt)), finish, int(usage.get("completion_tokens") or 0))
+        found = closest(answer.strip(), choices_of(prompt))
+        return _Outcome("answer", "", Response(prompt.id, found, finish, _tokens(data.get("usage"))))
 
     def _body(self, prompt: Example, settings: GenerationSettings) -> dict[str, Any]:
-        messages = [{"role": message.role, "content": message.content} for message in prompt.messages]
+        messages = _messages(prompt.messages)
         if self.system:
             messages.insert(0, {"role": "system", "content": self.system})
         return {
             "model": self.model,
             "messages": messages,
+            **({"tools": [_tool(tool) for tool in prompt.tools]} if prompt.tools else {}),
             "max_tokens": settings.max_new_tokens,
             "temperature": settings.temperature,
             "top_p": settings.top_p,
             "seed": settings.seed,
         }
 
-    def _pause(self, attempt: int, reason: str) -> float:
-        if reason.startswith("after:"):
-            return min(float(reason[6:].partition(":")[0]), 60.0)
-        # Jitter, so that requests that failed together do not come back together.
-        return self.backoff * 2 ** (attempt - 1) * random.uniform(0.7, 1.3)
+
+def open_http(source: AgentSource, config: HttpConfig) -> HttpBackend:
+    """The backend ``http`` of a recipe: the server plays the persona.
+
+    Raises:
+        UserError: no web address, or the key's environment variable is not set.
+    """
+    options = config.model_dump(exclude={"url", "model"})
+    return HttpBackend(config.url, config.model or source.model.reference, system=source.system, **options)
 
 
-class _Lost:
-    """Counts requests in a row that failed for good, over all threads."""
+def _messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """In the form of OpenAI's interface: tool calls have ids, which the tools' answers name in their order."""
+    found: list[dict[str, Any]] = []
+    open_: list[str] = []
+    for place, message in enumerate(messages):
+        row: dict[str, Any] = {"role": message.role, "content": message.content}
+        if message.tool_calls:
+            open_ = [f"call_{place}_{number}" for number in range(len(message.tool_calls))]
+            row["tool_calls"] = [
+                {"id": name, "type": "function", "function": {"name": call["name"], "arguments": json.dumps(call["arguments"])}}
+                for name, call in zip(open_, message.tool_calls, strict=True)
+            ]
+        if message.role == "tool":
+            row["tool_call_id"] = open_.pop(0) if open_ else f"call_{place}"
+        found.append(row)
+    return found
 
-    def __init__(self, limit: int):
-        self._limit, self._failed, self._lock, self.why = limit, 0, threading.Lock(), ""
 
-    @property
-    def given_up(self) -> bool:
-        return self._failed >= self._limit
+def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(tool) if tool.get("type") == "function" else {"type": "function", "function": dict(tool)}
 
-    def count(self, why: str) -> None:
-        with self._lock:
-            self._failed, self.why = self._failed + 1, why
 
-    def reset(self) -> None:
-        with self._lock:
-            self._failed = 0
+def _tokens(usage: Any) -> int:
+    """Number of generated tokens, 0 where the server does not say or talks nonsense."""
+    count = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
+    return count if isinstance(count, int) and not isinstance(count, bool) and count >= 0 else 0
+
+
+def _retry_after(value: str) -> float | None:
+    """Seconds to wait: a number or an HTTP date (RFC 9110, 10.2.3), at most a minute; None where the header says neither."""
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            when = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        seconds = (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), _LONGEST_WAIT)
 
 
 def _short(text: str) -> str:
-    flat = " ".join(text.split())
+    flat = " ".join(text[:2000].split())
     return flat if len(flat) <= 160 else flat[:157] + "..."

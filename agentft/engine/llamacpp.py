@@ -110,6 +110,10 @@ class LlamaCppBackend:
                 raise
         return [answers[index] for index in range(len(prompts))]
 
+    def prepare(self, prompts: Sequence[Example], settings: GenerationSettings) -> None:
+        """Load the model with room for these prompts, as :meth:`generate` does by itself."""
+        self._start(max(len(self._encode(one, settings)) + _length(one, settings) for one in prompts))
+
     def _encode(self, prompt: Example, settings: GenerationSettings) -> list[int]:
         new = _length(prompt, settings)
         tokens = self.renderer.prompt(prompt).input_ids
