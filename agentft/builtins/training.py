@@ -122,6 +122,14 @@ def agentft_backends() -> list[BackendSpec]:
             loads=False,
             reads="name",
         ),
+        BackendSpec(
+            "ray",
+            "Another backend in several processes, with Ray Data",
+            "agentft.engine.fanout:RayBackend",
+            "agentft.engine.fanout:RayConfig",
+            requires=("ray[data]>=2.40,<2.64",),
+            loads=False,
+        ),
     ]
 
 

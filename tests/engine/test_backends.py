@@ -146,3 +146,11 @@ def test_a_recipe_and_a_judge_run_on_llamacpp(tmp_path):
     use = ModelUse.model_validate({"model": "smollm2-135m", "backend": {"use": "llamacpp", "slots": 2}})
     (reply,) = open_model(use, resolve=Host().resolve_model, device={}).generate(asked("Say yes."), GenerationSettings(max_new_tokens=4))
     assert reply.finish != "error" and reply.text
+
+
+def test_a_backend_inside_of_another_one_is_checked_too(tmp_path):
+    found = problems(tmp_path, "{use: ray, workers: 2, backend: {use: http, url: 'http://a/v1', tries: 2}}", "train: [{use: sft}]\n")
+    assert any("unknown key 'tries'" in one for one in found)
+    assert any("'http' runs the model of a server, and cannot run what this recipe trains" in one for one in found)
+    assert not any("'ray' runs" in one for one in found)
+    assert any("no backend 'htp'" in one for one in problems(tmp_path, "{use: ray, backend: htp}"))
