@@ -226,9 +226,9 @@ class Backend(Protocol):
     ) -> list[Response]:
         """Answers in the order of ``prompts``.
 
-        ``on_batch`` is called with the responses of each finished batch (for progress and for saving). ``done`` maps prompt ids
-        to answers of an interrupted call; batches that are complete in it are not computed again, and the batches
-        are cut the same way as without it, so that the result does not depend on the interruption.
+        ``on_batch`` is called with responses as they are ready, one or several at a time (for progress and for saving). ``done`` maps
+        prompt ids to answers of an interrupted call: they are not computed again, unless the backend's answers depend on what else is
+        in their batch, and then the batches are cut the same way as without it. The result does not depend on the interruption.
         """
         ...
 

@@ -1,24 +1,23 @@
-"""Decoding in process: one prefix for all rows, a cache that is allocated once, rows that have ended leave.
+"""Decoding in process: one prefix for all rows; a row that has ended makes place for the next prompt.
 
-What is drawn for a row depends on its seed alone, not on the batch that it happens to be in.
+What is drawn for a row depends on its seed alone, not on the rows that it happens to run with.
 """
 
 from __future__ import annotations
 
-import functools
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from agentft.engine.prefix import why_not
-from agentft.engine.shared_attention import attending
+from agentft.engine.shared_attention import HIDDEN, attending
 from agentft.engine.virtual import in_hidden_states, virtual_tokens
+from agentft.engine.window import SLACK, window
 
 # Tokens of a prefill that run at once: rows beyond that take turns, so that a batch of long prompts does not fill the memory.
 PREFILL_TOKENS = 4096
-# The batch is packed anew when this share of its rows has ended.
-LEAVE = 0.25
-# Draws outside of the nucleus before the nucleus is sorted out exactly; at top_p 0.95 one in 20 draws lies outside.
-TRIES = 32
+# Rows leave, and others join, when this share of the rows has ended: one prefill for a few rows is cheaper than one for each.
+LEAVE = 1 / 16
 
 
 def unsupported(model: Any) -> str:
@@ -43,178 +42,203 @@ def shared_keys(model: Any, prefix: Sequence[int]) -> list[tuple[Any, Any]]:
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
-def decode(
-    model: Any,
-    shared: Sequence[tuple[Any, Any]],
-    rows: Sequence[Sequence[int]],
-    *,
-    stops: set[int],
-    pad: int,
-    new_tokens: int,
-    choose: Callable[[Any, Sequence[int]], Any],
-    forced: Callable[[int], Sequence[int]] | None = None,
-) -> list[list[int]]:
-    """New token ids of each row, its stop token included.
+def decode(model: Any, shared: Sequence[tuple[Any, Any]], rows: Sequence[Sequence[int]], **options: Any) -> list[list[int]]:
+    """New token ids of each row, its stop token included. ``options``: those of :class:`Decoding`."""
+    run = Decoding(model, shared, rows, **options)
+    while run.busy:
+        run.turn()
+    return run.produced
+
+
+class Decoding:
+    """Rows on their way through the model, at most ``slots`` at a time, in the order given.
+
+    The last token of a prompt is run with the first step, not with the prefill. So rows with the same prompt (candidates) need one
+    prefill: the others copy its keys, and all draw their first token from a step of their own.
 
     Args:
         shared: what :func:`shared_keys` gave for the tokens in front of every row; empty for none.
-        rows: the remaining tokens of each row, at least one.
-        choose: logits ``[rows, vocabulary]`` and the numbers of the rows -> token ids ``[rows]``.
+        rows: the remaining tokens of each row, at least one. Equal rows should stand together, longer ones first.
+        stops: tokens that end a row.
+        pad: any token; it fills up shorter rows of a prefill and is never seen.
+        new_tokens: limit for each row.
+        choose: logits ``[n, vocabulary]`` and the numbers of these n rows -> token ids ``[n]``.
         forced: number of a row -> all tokens up to its end where these are certain, else nothing; they cost no forward pass.
-    """
-    import torch
+        slots: rows that run together at most; None = all.
 
-    device = model.device
-    before = shared[0][0].shape[2] if shared else 0
-    width, count = max(map(len, rows)), len(rows)
-    gaps = torch.tensor([width - len(row) for row in rows], device=device)
-    tokens = torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows], device=device)
-    seen = torch.arange(width + new_tokens, device=device) >= gaps[:, None]
-    cache = own_cache(count, width + new_tokens)
-    produced: list[list[int]] = [[] for _ in rows]
-
-    def forward(step: Any, start: int, part: slice) -> Any:
-        end = start + step.shape[1]
-        columns = torch.arange(start, end, device=device)
-        mask = seen[part, None, None, :end] & (torch.arange(end, device=device) <= columns[:, None])
-        positions = (columns - gaps[part, None]).clamp(min=0) + before
-        cache.place(part, start)
-        output = model(input_ids=step, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        return output.logits[:, -1]
-
-    with attending(model, shared):
-        each = max(1, PREFILL_TOKENS // width)
-        logits = torch.cat([forward(tokens[at : at + each], 0, slice(at, at + each)) for at in range(0, count, each)])
-        alive = list(range(count))  # row of the cache -> row of the batch
-        ended = [False] * count
-        for step in range(new_tokens):
-            chosen = choose(logits, alive)
-            for place, token in enumerate(chosen.tolist()):
-                if not ended[place]:
-                    produced[alive[place]].append(token)
-                    ended[place] = token in stops
-                    rest = forced(alive[place]) if forced and not ended[place] else ()
-                    if rest:
-                        produced[alive[place]].extend(rest)
-                        ended[place] = True
-            if all(ended) or step + 1 == new_tokens:
-                break
-            if sum(ended) > LEAVE * len(alive):
-                keep = [place for place, over in enumerate(ended) if not over]
-                index = torch.tensor(keep, device=device)
-                cache.keep(index)
-                chosen, gaps, seen = chosen[index], gaps[index], seen[index]
-                alive, ended = [alive[place] for place in keep], [False] * len(keep)
-            logits = forward(chosen[:, None], width + step, slice(0, len(alive)))
-    return produced
-
-
-@functools.cache
-def _cache_class() -> Any:
-    from transformers.cache_utils import Cache, DynamicLayer
-
-    class Block(DynamicLayer):
-        """Keys and values of one layer: written in place, read as a view."""
-
-        def __init__(self, owner: Any):
-            super().__init__()
-            self.owner = owner
-            self.used = 0
-
-        def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-            if self.keys is None:
-                shape = (self.owner.rows, key_states.shape[1], self.owner.width, key_states.shape[3])
-                # Zeros, not empty: what is hidden is multiplied by a weight of 0, and 0 times whatever was there may be NaN.
-                self.keys, self.values = key_states.new_zeros(shape), value_states.new_zeros((*shape[:3], value_states.shape[3]))
-                self.is_initialized = True
-            part, start = self.owner.part, self.owner.start
-            self.used = start + key_states.shape[2]
-            keys, values = self.keys, self.values
-            assert keys is not None and values is not None
-            keys[part, :, start : self.used] = key_states
-            values[part, :, start : self.used] = value_states
-            return keys[part, :, : self.used], values[part, :, : self.used]
-
-        def get_seq_length(self) -> int:
-            return self.used
-
-    class OwnCache(Cache):
-        """Cache of the rows' own tokens, for at most ``width`` of them."""
-
-        def __init__(self, rows: int, width: int):
-            make: Any = functools.partial(Block, self)  # called without arguments when a layer writes for the first time
-            super().__init__(layer_class_to_replicate=make)
-            self.rows, self.width, self.part, self.start = rows, width, slice(0, rows), 0
-
-        def place(self, part: slice, start: int) -> None:
-            """The next forward pass runs the rows ``part``, from column ``start``."""
-            self.part, self.start = part, start
-
-        def keep(self, index: Any) -> None:
-            """Only the rows ``index`` stay."""
-            self.rows = len(index)
-            layers: list[Any] = self.layers
-            for layer in layers:
-                layer.keys, layer.values = layer.keys[index], layer.values[index]
-
-    return OwnCache
-
-
-def own_cache(rows: int, width: int) -> Any:
-    """A cache for ``rows`` rows of up to ``width`` tokens; memory is taken once, with the first forward pass."""
-    return _cache_class()(rows, width)
-
-
-def greedy(logits: Any, rows: Sequence[int]) -> Any:
-    """The likeliest token of each row."""
-    return logits.argmax(-1)
-
-
-class Sampler:
-    """Draws with temperature from the nucleus (Holtzman et al. 2020), one stream of random numbers per row.
-
-    A token is drawn from the whole distribution and drawn again where it lies outside of the nucleus: the same distribution as that
-    of sorting the vocabulary and cutting it, without the sorting.
-
-    Args:
-        seeds: one per row of the batch.
-        temperature: above 0.
-        top_p: share of the probability that the nucleus holds at least, up to 1.
+    Attributes:
+        produced: new tokens of each row so far.
+        alive: number of the row in each slot that is taken.
+        waiting: numbers of the rows that have not joined yet.
     """
 
-    def __init__(self, seeds: Sequence[int], temperature: float, top_p: float):
+    def __init__(
+        self,
+        model: Any,
+        shared: Sequence[tuple[Any, Any]],
+        rows: Sequence[Sequence[int]],
+        *,
+        stops: set[int],
+        pad: int,
+        new_tokens: int,
+        choose: Callable[[Any, Sequence[int]], Any],
+        forced: Callable[[int], Sequence[int]] | None = None,
+        slots: int | None = None,
+    ):
+        self.model, self.shared, self.rows = model, shared, rows
+        self.stops, self.pad, self.new_tokens = stops, pad, new_tokens
+        self.choose, self.forced = choose, forced
+        self.slots = min(slots or len(rows), len(rows))
+        self.produced: list[list[int]] = [[] for _ in rows]
+        self.alive: list[int] = []
+        self._ended: list[bool] = []  # per slot, like the next three
+        self._starts: list[int] = []  # column of the row's first token
+        self._next: list[int] = []  # token to run with the next step
+        self.waiting = deque(range(len(rows)))
+        self._before = shared[0][0].shape[2] if shared else 0
+        self._column = 0  # where all rows write next
+        self._cache = window(self.slots, 0)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.alive or self.waiting)
+
+    def turn(self) -> list[int]:
+        """Let rows join, run until enough have ended, let those leave, and say their numbers."""
         import torch
 
-        self.streams = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self.temperature, self.top_p = temperature, top_p
+        self._join()
+        # Rows that leave before the end of the queue only make the products smaller; that pays off as early as for others to join.
+        enough = max(1, int(LEAVE * len(self.alive)))
+        starts = torch.tensor(self._starts, device=self.model.device)[:, None]
+        while sum(self._ended) < min(enough, len(self.alive)):
+            chosen = self.choose(self._step(starts), self.alive).tolist()
+            for slot, token in enumerate(chosen):
+                if not self._ended[slot]:
+                    self._take(slot, token)
+        return self._leave()
 
-    def __call__(self, logits: Any, rows: Sequence[int]) -> Any:
+    def _take(self, slot: int, token: int) -> None:
+        number = self.alive[slot]
+        new = self.produced[number]
+        new.append(token)
+        self._next[slot] = token
+        self._ended[slot] = token in self.stops or len(new) == self.new_tokens
+        rest = self.forced(number) if self.forced and not self._ended[slot] else ()
+        if rest:
+            new.extend(rest)
+            self._ended[slot] = True
+
+    def _step(self, starts: Any) -> Any:
+        """Logits of all slots after their next token. ``starts``: ``_starts`` as a column; moved along with the window."""
         import torch
 
-        probs = (logits.float() / self.temperature).softmax(-1)
-        chosen = torch.empty(len(rows), dtype=torch.long, device=logits.device)
-        open_ = torch.arange(len(rows), device=logits.device)
-        sums = probs.cumsum(-1)
-        for _ in range(TRIES):
-            draws = torch.tensor([float(torch.rand((), generator=self.streams[rows[place]])) for place in open_.tolist()])
-            mass = sums[open_]
-            found = torch.searchsorted(mass, draws.to(logits.device)[:, None] * mass[:, -1:], right=True).clamp(max=probs.shape[1] - 1)
-            chosen[open_] = found[:, 0]
-            if self.top_p >= 1:
-                return chosen
-            part = probs[open_]
-            likelier = torch.where(part > part.gather(1, found), part, 0).sum(-1)
-            open_ = open_[likelier >= self.top_p]
-            if not len(open_):
-                return chosen
-        for place in open_.tolist():
-            chosen[place] = self._sorted(probs[place], self.streams[rows[place]])
-        return chosen
+        if self._column == self._cache.width:
+            starts += self._move(0)
+        low, start = min(self._starts), self._column
+        self._column += 1
+        return self._forward(torch.tensor(self._next, device=starts.device)[:, None], starts, slice(0, len(self.alive)), low, start)
 
-    def _sorted(self, probs: Any, stream: Any) -> Any:
+    def _forward(self, tokens: Any, starts: Any, part: slice, low: int, start: int) -> Any:
+        """Run ``tokens`` in the slots ``part``, from column ``start`` on; ``starts``: where each row begins, as a column."""
         import torch
 
-        ordered, order = probs.sort(descending=True)
-        kept = ordered * (ordered.cumsum(-1) - ordered < self.top_p)
-        draw = float(torch.rand((), generator=stream)) * float(kept.sum())
-        return order[min(int(torch.searchsorted(kept.cumsum(-1), draw, right=True)), len(order) - 1)]
+        end = start + tokens.shape[1]
+        queries, keys = torch.arange(start, end, device=starts.device), torch.arange(low, end, device=starts.device)
+        hidden = (keys < starts[:, :, None]) | (keys > queries[:, None])
+        mask = torch.zeros(hidden.shape, device=starts.device).masked_fill_(hidden, HIDDEN)[:, None]
+        positions = (queries - starts).clamp(min=0) + self._before
+        self._cache.place(part, low, start)
+        with attending(self.model, self.shared):
+            return self.model(
+                input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=self._cache, use_cache=True, logits_to_keep=1
+            ).logits[:, -1]
+
+    def _join(self) -> None:
+        """Fill the free slots: a prefill for each prompt that is not there yet, a copy of its keys for the others."""
+        numbers = [self.waiting.popleft() for _ in range(min(self.slots - len(self.alive), len(self.waiting)))]
+        if not numbers:
+            return
+        longest = max(len(self.rows[number]) for number in numbers) - 1
+        if not self.alive or self._column < longest:
+            self._move(longest)
+        place = {tuple(self.rows[number]): slot for slot, number in enumerate(self.alive)}
+        first = len(self.alive)
+        fresh: list[int] = []
+        copies: list[int] = []
+        for number in numbers:
+            row = tuple(self.rows[number])
+            (copies if row in place else fresh).append(number)
+            place.setdefault(row, first + len(fresh) - 1)
+        for number in (*fresh, *copies):
+            self.alive.append(number)
+            self._ended.append(False)
+            self._starts.append(self._column - len(self.rows[number]) + 1)
+            self._next.append(self.rows[number][-1])
+        self._prefill(fresh, first)
+        self._copy([place[tuple(self.rows[number])] for number in copies], first + len(fresh))
+
+    def _prefill(self, numbers: Sequence[int], first: int) -> None:
+        """Keys of the rows ``numbers`` into the slots from ``first`` on, so that they end before the current column."""
+        import torch
+
+        at, device = 0, self.model.device
+        while at < len(numbers):
+            # Longer ones come first: the first of a part is as wide as the part, or nearly so.
+            part = numbers[at : at + max(1, PREFILL_TOKENS // len(self.rows[numbers[at]]))]
+            rows = [list(self.rows[number][:-1]) for number in part]
+            width = max(map(len, rows))
+            if width:
+                tokens = torch.tensor([[self.pad] * (width - len(row)) + row for row in rows], device=device)
+                starts = torch.tensor([[self._column - len(row)] for row in rows], device=device)
+                begin = self._column - width
+                self._forward(tokens, starts, slice(first + at, first + at + len(part)), begin, begin)
+            at += len(part)
+
+    def _copy(self, sources: Sequence[int], first: int) -> None:
+        """The prompts' keys of the slots ``sources`` into the slots from ``first`` on."""
+        groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for target, source in enumerate(sources, first):
+            length = self._column - self._starts[target]
+            groups.setdefault((self._starts[source], length), []).append((source, target))
+        for (start, length), pairs in groups.items():
+            if length:
+                to = slice(self._column - length, self._column)
+                self._cache.copy([source for source, _ in pairs], [target for _, target in pairs], slice(start, start + length), to)
+
+    def _leave(self) -> list[int]:
+        """Take out the rows that have ended: those at the end move into their slots."""
+        gone = [number for number, over in zip(self.alive, self._ended, strict=True) if over]
+        self._hand_over()
+        count = len(self.alive) - sum(self._ended)
+        holes = [slot for slot in range(count) if self._ended[slot]]
+        tails = [slot for slot in range(count, len(self.alive)) if not self._ended[slot]]
+        if holes:
+            columns = slice(min(self._starts[slot] for slot in tails), self._column)
+            self._cache.copy(tails, holes, columns, columns)
+        for per_slot in (self.alive, self._ended, self._starts, self._next):
+            held: list[Any] = per_slot
+            for hole, tail in zip(holes, tails, strict=True):
+                held[hole] = held[tail]
+            del held[count:]
+        return gone
+
+    def _hand_over(self) -> None:
+        """A row that has ended leaves its slot and its prompt's keys to the next in the queue, if that is another candidate."""
+        for slot, number in enumerate(self.alive):
+            row = self.rows[number]
+            if self._ended[slot] and self.waiting and self.rows[self.waiting[0]] == row:
+                start, length = self._starts[slot], len(row) - 1
+                self.alive[slot], self._ended[slot] = self.waiting.popleft(), False
+                self._starts[slot], self._next[slot] = self._column - length, row[-1]
+                if length:
+                    self._cache.copy([slot], [slot], slice(start, start + length), slice(self._column - length, self._column))
+
+    def _move(self, need: int) -> int:
+        """Move the window to the left as far as it goes, or to where ``need`` columns are before it; by how much, to the right."""
+        low = min(self._starts) if self.alive else self._column
+        end = max(self._column - low, need)
+        self._cache.move(len(self.alive), slice(low, self._column), end, end + SLACK)
+        shift, self._column = end - self._column, end
+        self._starts = [start + shift for start in self._starts]
+        return shift

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agentft.contracts import GenerationSettings
 from agentft.engine.choices import Node, Walk, choices_of, processor, said, trie
 from agentft.engine.decode import unsupported
-from agentft.engine.prefix import common_prefix
+from agentft.engine.prefix import WORTH_SHARING, common_prefix
 from agentft.engine.virtual import base_of, virtual_tokens
 from agentft.errors import DataError
 from agentft.records import Example, Response
 
 if TYPE_CHECKING:
     from agentft.engine.agent import LoadedAgent
+    from agentft.engine.decode import Decoding
 
 OnBatch = Callable[[Sequence[Response]], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A prompt to answer: its place in the call, its id, its tokens and, if its answers are given, their trie."""
+
+    index: int
+    id: str
+    tokens: list[int]
+    root: Node | None = None
+
+
+Answers = list[tuple[Row, Response]]
 
 
 class TransformersBackend:
@@ -34,7 +48,6 @@ class TransformersBackend:
         # Virtual tokens stand in front of every row: for the own loop they are the beginning of the shared prefix.
         self._model = base_of(agent.model)
         self._own_loop = agent.profile.share_prefix and not unsupported(self._model)
-        self._prefix: list[int] = []
         self._keys: tuple[list[int], list[tuple[Any, Any]]] | None = None
         self._stops = set(agent.renderer.stop_token_ids)
         self._trie_of: tuple[Any, Node] | None = None
@@ -48,12 +61,18 @@ class TransformersBackend:
     ) -> list[Response]:
         """Answers in the order of ``prompts``.
 
-        Prompts are sorted by length and cut into batches of ``settings.batch_size``; the longest come first, so that a lack
-        of memory shows at once. A batch that fails is tried again row by row. ``on_batch`` gets what was computed now;
-        what ``done`` holds is neither computed nor reported again, except for errors, which are never kept.
+        ``settings.batch_size`` prompts run at a time, those with most tokens first, so that a lack of memory shows at once; where one
+        ends, the next prompt takes its place. ``on_batch`` gets the answers as they are ready, a few at a time. Prompts with the same
+        tokens (candidates with ids of their own) are read once. If something fails, the prompts that were running are tried again one
+        by one. What ``done`` holds is neither computed nor reported again, except for errors, which are never kept. An answer does
+        not depend on the prompts that ran beside it, so an interrupted call goes on to the same result (as far as rounding decides
+        nothing: two tokens that are equally likely to the last digits may change places).
+
+        Models whose attention cannot be shared run batch by batch through transformers' ``generate``; their samples depend on the
+        batch, so only whole batches are taken from ``done``.
 
         A prompt with ``meta.choices`` is answered with exactly one of these texts, greedily or drawn token by token among the
-        tokens that lead to one of them, however long the choice is. Such prompts are in batches of their own.
+        tokens that lead to one of them, however long the choice is. Such prompts never run together with others.
         """
         done = {key: response for key, response in (done or {}).items() if response.finish != "error"}
         report = on_batch or (lambda _: None)
@@ -70,18 +89,106 @@ class TransformersBackend:
                 answers[index] = Response(prompt.id, "", "error", 0, str(error))
         if answers:
             report(list(answers.values()))
-        encoded.sort(key=lambda item: (-len(item[1]), prompts[item[0]].id, item[0]))
-        self._prefix = encoded[0][1][: common_prefix([tokens for _, tokens in encoded])] if encoded else []
-        for batch in _batches(encoded, set(tries), settings.batch_size):
-            ids = [prompts[index].id for index, _ in batch]
-            if all(name in done for name in ids):
-                answers |= {index: done[prompts[index].id] for index, _ in batch}
-                continue
-            roots = [tries[index] for index, _ in batch if index in tries]
-            found = self._answer(ids, [tokens for _, tokens in batch], settings, roots)
-            answers |= {index: response for (index, _), response in zip(batch, found, strict=True)}
-            report(found)
+        encoded.sort(key=lambda item: (-len(item[1]), item[1], prompts[item[0]].id, item[0]))
+        rows = [Row(index, prompts[index].id, tokens, tries.get(index)) for index, tokens in encoded]
+        for constrained in (False, True):  # rows with choices and rows without are never together
+            some = [row for row in rows if (row.root is not None) is constrained]
+            for found in (self._continuous if self._own_loop else self._in_batches)(some, settings, done):
+                answers |= {row.index: response for row, response in found}
+                fresh = [response for row, response in found if done.get(row.id) is not response]
+                if fresh:
+                    report(fresh)
         return [answers[index] for index in range(len(prompts))]
+
+    def _continuous(self, rows: Sequence[Row], settings: GenerationSettings, done: Mapping[str, Response]) -> Iterator[Answers]:
+        """Through our own loop: as many as ``settings.batch_size`` rows together, answers as they end."""
+        for prefix, family in families(rows, settings.batch_size):
+            yield [(row, done[row.id]) for row in family if row.id in done]
+            waiting = [row for row in family if row.id not in done]
+            while waiting:
+                answered: set[int] = set()
+                run = None
+                try:
+                    run = self._decoding(waiting, settings, prefix)
+                    while run.busy:
+                        found = self._turn(run, waiting)
+                        answered |= {row.index for row, _ in found}
+                        yield found
+                    break
+                except Exception as error:  # a few prompts must not cost the others: they are tried again one by one
+                    late = (
+                        {waiting[number].index for number in run.waiting} if run else {row.index for row in waiting[settings.batch_size :]}
+                    )
+                    failed = [row for row in waiting if row.index not in late | answered]
+                    waiting = [row for row in waiting if row.index in late]
+                    run, cause = None, error.with_traceback(None)  # and with them the memory of its cache
+                for row in failed:
+                    yield [self._alone(row, settings, prefix)] if len(failed) > 1 else [(row, _failure(row, cause))]
+
+    def _alone(self, row: Row, settings: GenerationSettings, prefix: list[int]) -> tuple[Row, Response]:
+        try:
+            run = self._decoding([row], settings, prefix)
+            while run.busy:
+                found = self._turn(run, [row])
+            return found[0]
+        except Exception as error:
+            return row, _failure(row, error)
+
+    def _decoding(self, rows: Sequence[Row], settings: GenerationSettings, prefix: list[int]) -> Decoding:
+        import torch
+
+        from agentft.engine.decode import Decoding
+        from agentft.engine.sampling import Sampler, greedy
+
+        choose: Any = greedy
+        if settings.temperature:
+            choose = Sampler([seed_of(settings, row.id) for row in rows], settings.temperature, settings.top_p)
+        roots = [row.root for row in rows if row.root is not None]
+        walk = Walk(roots, choose) if roots else None
+        with torch.inference_mode():
+            return Decoding(
+                self._model,
+                self._shared_keys(prefix),
+                [row.tokens[len(prefix) :] for row in rows],
+                stops=self._stops,
+                pad=self.agent.tokenizer.pad_token_id,
+                new_tokens=max(root.longest for root in roots) if roots else settings.max_new_tokens,
+                choose=walk or choose,
+                forced=walk.forced if walk else None,
+                slots=settings.batch_size,
+            )
+
+    def _turn(self, run: Decoding, rows: Sequence[Row]) -> Answers:
+        import torch
+
+        with torch.inference_mode():
+            return [(rows[number], self._response(rows[number], run.produced[number])) for number in run.turn()]
+
+    def _response(self, row: Row, new: Sequence[int]) -> Response:
+        end = next((place for place, token in enumerate(new) if token in self._stops), None)
+        text = said(row.root, new) if row.root is not None else self.agent.renderer.answer(new)
+        return Response(row.id, text, "length" if end is None else "stop", len(new) if end is None else end + 1)
+
+    def _in_batches(self, rows: Sequence[Row], settings: GenerationSettings, done: Mapping[str, Response]) -> Iterator[Answers]:
+        """Through transformers' own generate: its samples depend on the batch, so a batch is taken from ``done`` as a whole or not."""
+        for start in range(0, len(rows), settings.batch_size):
+            batch = rows[start : start + settings.batch_size]
+            if all(row.id in done for row in batch):
+                yield [(row, done[row.id]) for row in batch]
+            else:
+                yield self._answer(batch, settings)
+
+    def _answer(self, rows: Sequence[Row], settings: GenerationSettings) -> Answers:
+        import torch
+
+        try:
+            with torch.inference_mode():
+                produced = self._library(rows, settings)
+        except Exception as error:  # as above
+            if len(rows) == 1:
+                return [(rows[0], _failure(rows[0], error))]
+            return [self._answer([row], settings)[0] for row in rows]
+        return [(row, self._response(row, new)) for row, new in zip(rows, produced, strict=True)]
 
     def _trie(self, prompt: Example) -> Node | None:
         choices = choices_of(prompt)
@@ -101,51 +208,6 @@ class TransformersBackend:
             raise DataError(f"the prompt has {len(tokens)} tokens, and with {new} new ones it exceeds the model's context of {context}")
         return tokens
 
-    def _answer(
-        self, ids: Sequence[str], rows: Sequence[list[int]], settings: GenerationSettings, roots: Sequence[Node] = ()
-    ) -> list[Response]:
-        try:
-            produced = self._run(ids, rows, settings, roots)
-        except Exception as error:  # one prompt must not cost the others: it is recorded, and counted by who asked
-            if len(rows) == 1:
-                return [Response(ids[0], "", "error", 0, f"{type(error).__name__}: {error}")]
-            return [self._answer([ids[n]], [rows[n]], settings, roots[n : n + 1])[0] for n in range(len(rows))]
-        responses = []
-        for number, (name, new) in enumerate(zip(ids, produced, strict=True)):
-            end = next((place for place, token in enumerate(new) if token in self._stops), None)
-            text = said(roots[number], new) if roots else self.agent.renderer.answer(new)
-            responses.append(Response(name, text, "length" if end is None else "stop", len(new) if end is None else end + 1))
-        return responses
-
-    def _run(
-        self, ids: Sequence[str], rows: Sequence[list[int]], settings: GenerationSettings, roots: Sequence[Node] = ()
-    ) -> list[list[int]]:
-        """New token ids of each row, from its stop token on anything."""
-        import torch
-
-        from agentft.engine.decode import Sampler, decode, greedy
-
-        if roots:
-            settings = replace(settings, max_new_tokens=max(root.longest for root in roots))
-        with torch.inference_mode():
-            if not self._own_loop:
-                return self._library(ids, rows, settings, roots)
-            # Where one prompt of many begins otherwise, a batch may still have a beginning of its own.
-            prefix = self._prefix or rows[0][: common_prefix(rows)]
-            seeds = [seed_of(settings, name) for name in ids]
-            choose: Any = Sampler(seeds, settings.temperature, settings.top_p) if settings.temperature else greedy
-            walk = Walk(roots, choose) if roots else None
-            return decode(
-                self._model,
-                self._shared_keys(prefix),
-                [row[len(prefix) :] for row in rows],
-                stops=self._stops,
-                pad=self.agent.tokenizer.pad_token_id,
-                new_tokens=settings.max_new_tokens,
-                choose=walk or choose,
-                forced=walk.forced if walk else None,
-            )
-
     def _shared_keys(self, prefix: list[int]) -> list[tuple[Any, Any]]:
         """Computed once for as long as prompts begin alike, which a persona's do."""
         from agentft.engine.decode import shared_keys
@@ -154,30 +216,29 @@ class TransformersBackend:
             self._keys = (prefix, shared_keys(self.agent.model, prefix))
         return self._keys[1]
 
-    def _library(
-        self, ids: Sequence[str], rows: Sequence[list[int]], settings: GenerationSettings, roots: Sequence[Node] = ()
-    ) -> list[list[int]]:
-        """Through transformers' own generate: for models whose attention cannot be shared."""
+    def _library(self, rows: Sequence[Row], settings: GenerationSettings) -> list[list[int]]:
+        """New token ids of each row, from its stop token on anything."""
         import torch
         from transformers import LogitsProcessorList
 
-        lengths = sorted({len(row) for row in rows})
+        lengths = sorted({len(row.tokens) for row in rows})
         if virtual_tokens(self.agent.model) and len(lengths) > 1:
             # Padding would come between the virtual tokens and the row, and PEFT counts it as positions: no two lengths in a batch.
             found: dict[int, list[int]] = {}
             for length in lengths:
-                places = [place for place, row in enumerate(rows) if len(row) == length]
-                some = [roots[place] for place in places] if roots else ()
-                new = self._library([ids[place] for place in places], [rows[place] for place in places], settings, some)
-                found |= dict(zip(places, new, strict=True))
-            return [found[place] for place in range(len(rows))]
+                some = [row for row in rows if len(row.tokens) == length]
+                found |= {row.index: new for row, new in zip(some, self._library(some, settings), strict=True)}
+            return [found[row.index] for row in rows]
+        roots = [row.root for row in rows if row.root is not None]
+        if roots:
+            settings = replace(settings, max_new_tokens=max(root.longest for root in roots))
         model, device = self.agent.model, self.agent.model.device
-        width, pad = max(len(row) for row in rows), self.agent.tokenizer.pad_token_id
-        gap = [width - len(row) for row in rows]
-        tokens = torch.tensor([[pad] * n + row for row, n in zip(rows, gap, strict=True)], device=device)
+        width, pad = max(len(row.tokens) for row in rows), self.agent.tokenizer.pad_token_id
+        gap = [width - len(row.tokens) for row in rows]
+        tokens = torch.tensor([[pad] * n + row.tokens for row, n in zip(rows, gap, strict=True)], device=device)
         mask = torch.tensor([[0] * n + [1] * (width - n) for n in gap], device=device)
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(seed_of(settings, *ids))
+            torch.manual_seed(seed_of(settings, *(row.id for row in rows)))
             only = [processor(roots, width)] if roots else []
             output = model.generate(
                 input_ids=tokens, attention_mask=mask, generation_config=self._config(settings), logits_processor=LogitsProcessorList(only)
@@ -202,11 +263,31 @@ class TransformersBackend:
         )
 
 
-def _batches(encoded: Sequence[tuple[int, list[int]]], constrained: set[int], size: int) -> Iterator[Sequence[tuple[int, list[int]]]]:
-    """Batches in the order given; rows with choices and rows without are never in one batch."""
-    for wanted in (False, True):
-        rows = [row for row in encoded if (row[0] in constrained) is wanted]
-        yield from (rows[start : start + size] for start in range(0, len(rows), size))
+def families(rows: Sequence[Row], batch_size: int) -> list[tuple[list[int], list[Row]]]:
+    """Rows with the tokens that they begin with, in the order of ``rows``.
+
+    All in one where all begin alike. Else those that begin alike are together if they are enough to fill half a batch; what remains
+    runs without a shared prefix.
+    """
+    shared = common_prefix([row.tokens for row in rows])
+    if shared or not rows:
+        return [(rows[0].tokens[:shared], list(rows))] if rows else []
+    by_start: dict[tuple[int, ...], list[Row]] = {}
+    for row in rows:
+        by_start.setdefault(tuple(row.tokens[:WORTH_SHARING]), []).append(row)
+    found, rest = [], []
+    for family in by_start.values():
+        length = common_prefix([row.tokens for row in family])
+        if length and 2 * len(family) >= batch_size:
+            found.append((family[0].tokens[:length], family))
+        else:
+            rest.extend(family)
+    rest.sort(key=lambda row: -len(row.tokens))  # stable: equal ones stay together
+    return [*found, ([], rest)] if rest else found
+
+
+def _failure(row: Row, error: Exception) -> Response:
+    return Response(row.id, "", "error", 0, f"{type(error).__name__}: {error}")
 
 
 def seed_of(settings: GenerationSettings, *ids: str) -> int:

@@ -17,13 +17,15 @@ NAME = "agentft_shared_prefix"
 _shared: ContextVar[Sequence[tuple[Any, Any]]] = ContextVar("shared", default=())
 # What some architectures pass to their attention and this one does not do.
 UNKNOWN = ("position_bias", "softcap", "s_aux")
+# Added to the score of a key that a query must not see. Not infinity: a row of padding sees nothing at all, and must not become NaN.
+HIDDEN = -1e30
 
 
 @contextmanager
 def attending(model: Any, shared: Sequence[tuple[Any, Any]]) -> Iterator[None]:
     """Within, ``model`` attends to ``shared`` (keys and values per layer, ``[1, kv heads, P, head size]``; may be empty) and to its cache.
 
-    Every forward pass inside needs a boolean mask ``[rows, 1, queries, keys]`` over the rows' own tokens.
+    Every forward pass inside needs a mask ``[rows, 1, queries, keys]`` over the rows' own tokens, float32: 0, or ``HIDDEN``.
     """
     from transformers import AttentionInterface
 
@@ -47,7 +49,7 @@ def attend(
     Args:
         query: ``[rows, heads, queries, head size]``.
         key, value: the rows' own tokens, ``[rows, kv heads, keys, head size]``.
-        attention_mask: true where a query may look, ``[rows, 1, queries, keys]``.
+        attention_mask: 0 where a query may look, else ``HIDDEN``; ``[rows, 1, queries, keys]``.
 
     Returns:
         ``[rows, queries, heads, head size]``, and no weights.
@@ -60,8 +62,7 @@ def attend(
     # Heads that use one key head stand below each other, so that it is read once for all of them.
     queries = (query * scale).reshape(rows, kv, heads // kv * steps, size)
     scores = (queries @ key.transpose(2, 3)).float()
-    hidden = ~attention_mask[:, :, None]
-    scores.view(rows, kv, heads // kv, steps, -1).masked_fill_(hidden, -1e30)
+    scores.view(rows, kv, heads // kv, steps, -1).add_(attention_mask[:, :, None])
     own = _part(scores, value)
     shared = _shared.get()
     if shared:

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentft.engine.decode import Sampler, decode, greedy, shared_keys, unsupported
+from agentft.engine.decode import decode, shared_keys, unsupported
+from agentft.engine.sampling import Sampler, greedy
 
 VOCABULARY = 60
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": VOCABULARY, "max_position_embeddings": 200}
@@ -46,9 +47,9 @@ def alone(built, prefix: list[int], row: list[int], new: int, stops: set[int]) -
     return found
 
 
-def together(built, prefix: list[int], rows: list[list[int]], new: int, stops: set[int]) -> list[list[int]]:
+def together(built, prefix: list[int], rows: list[list[int]], new: int, stops: set[int], slots: int | None = None) -> list[list[int]]:
     with torch.inference_mode():
-        return decode(built, shared_keys(built, prefix), rows, stops=stops, pad=0, new_tokens=new, choose=greedy)
+        return decode(built, shared_keys(built, prefix), rows, stops=stops, pad=0, new_tokens=new, choose=greedy, slots=slots)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "mistral", "gemma", "phi3", "gpt2", "gpt_neox"])
@@ -63,19 +64,24 @@ def test_tokens_are_those_of_rows_on_their_own(family, shared):
     plain = [alone(built, prefix, row, 12, set()) for row in rows]
     stops = {plain[0][2], plain[3][5]}
     expected = [alone(built, prefix, row, 12, stops) for row in rows]
-    assert together(built, prefix, rows, 12, stops) == expected
+    for slots in (None, 2):
+        assert together(built, prefix, rows, 12, stops, slots) == expected
     assert built.config._attn_implementation == before
     assert len({tuple(row) for row in expected}) > 2, "all rows say the same: the test shows nothing"
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.lists(st.integers(1, VOCABULARY - 1), min_size=1, max_size=12), min_size=1, max_size=7), st.integers(0, 20), st.data())
 def test_any_rows_any_prefix_any_stops(rows, shared, data):
     built = _llama()
     prefix = data.draw(st.lists(st.integers(1, VOCABULARY - 1), min_size=shared, max_size=shared))
     stops = set(data.draw(st.lists(st.integers(0, VOCABULARY - 1), max_size=20)))
-    new = data.draw(st.integers(1, 8))
-    assert together(built, prefix, rows, new, stops) == [alone(built, prefix, row, new, stops) for row in rows]
+    rows = [row for row in rows for _ in range(data.draw(st.integers(1, 3), "candidates"))]
+    new, slots = data.draw(st.integers(1, 12)), data.draw(st.integers(1, len(rows)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("agentft.engine.decode.SLACK", data.draw(st.integers(1, 6), "slack"))
+        found = together(built, prefix, rows, new, stops, slots)
+    assert found == [alone(built, prefix, row, new, stops) for row in rows]
 
 
 _built: list = []
@@ -104,7 +110,7 @@ def test_windows_are_left_to_the_library():
 @pytest.mark.parametrize("tries", [32, 0])
 def test_draws_follow_the_nucleus(top_p, tries, monkeypatch):
     """Against the definition: sort, cut, renormalise. Half of the cases are drawn through the sorted way out."""
-    from agentft.engine import decode as module
+    from agentft.engine import sampling as module
 
     monkeypatch.setattr(module, "TRIES", tries)
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0, 1.5])

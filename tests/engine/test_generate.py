@@ -31,24 +31,26 @@ def agent(tiny_ref, cpu):
     return LoadedAgent.load(tiny_ref, system=SYSTEM, profile=cpu)
 
 
-def test_rows_that_have_ended_leave_the_batch_and_nobody_else_notices(agent, backend, monkeypatch):
+def test_rows_that_have_ended_leave_the_batch_and_nobody_else_notices(agent, monkeypatch):
     """Each row has its own stop token here, so that rows leave at different steps; the tokens are those of single rows."""
-    from agentft.engine import decode
-
     plain = {prompt.id: one_by_one(agent, prompt, 30) for prompt in PROMPTS}
     stops = {ids[n * 3 % len(ids)] for n, ids in enumerate(plain.values())}
     monkeypatch.setattr(agent.renderer, "stop_token_ids", tuple(stops))
     widths = []
     handle = agent.model.model.layers[0].register_forward_pre_hook(lambda _, args, kwargs: widths.append(len(args[0])), with_kwargs=True)
-    monkeypatch.setattr(decode, "LEAVE", 0.0)
     try:
         found = TransformersBackend(agent).generate(PROMPTS, replace(SETTINGS, max_new_tokens=30, batch_size=8))
+        alone, different = sum(widths), len(set(widths))
+        widths.clear()
+        few = TransformersBackend(agent).generate(PROMPTS, replace(SETTINGS, max_new_tokens=30, batch_size=3))
     finally:
         handle.remove()
+    assert few == found
+    assert sum(widths) == alone, "with three slots, each row-step is still one of a row that goes on"
     expected = [one_by_one(agent, prompt, 30) for prompt in PROMPTS]
     assert [one.text for one in found] == [agent.renderer.answer(ids) for ids in expected]
     assert [one.tokens for one in found] == [len(ids) for ids in expected]
-    assert len(set(widths)) > 3, "the batch became smaller more than once"
+    assert different > 3, "the batch became smaller more than once"
 
 
 @pytest.fixture
@@ -127,11 +129,12 @@ def test_answers_come_in_the_order_of_the_prompts(backend):
     assert backwards[::-1] == forwards
 
 
-def test_batches_are_reported_as_they_finish(backend):
+def test_answers_are_reported_as_they_finish(backend):
     seen = []
     responses = backend.generate(PROMPTS, SETTINGS, on_batch=lambda batch: seen.append(list(batch)))
-    assert [len(batch) for batch in seen] == [4, 4]
+    assert len(seen) >= 2
     assert {r.id: r for batch in seen for r in batch} == {r.id: r for r in responses}
+    assert sum(map(len, seen)) == len(PROMPTS)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -143,7 +146,7 @@ def test_interrupted_call_continues_to_the_same_result(backend, kept, temperatur
     done = {r.id: r for r in finished[:kept]}
     computed = []
     assert backend.generate(PROMPTS, settings, on_batch=computed.extend, done=done) == whole
-    assert len(computed) == 8 - kept // 4 * 4
+    assert len(computed) == 8 - kept
 
 
 def test_failures_are_never_kept(backend):
@@ -190,28 +193,75 @@ def test_prompt_that_cannot_be_rendered_or_is_too_long_fails_alone(backend):
     assert len(seen) == 3
 
 
-def test_batch_that_fails_is_tried_row_by_row(backend, monkeypatch):
-    real, calls = TransformersBackend._run, []
+@pytest.fixture
+def fragile(monkeypatch):
+    """No turn ends well in which prompt p3 runs; how many rows each failed turn had is in the list."""
+    from agentft.engine.decode import Decoding
 
-    def fragile(self, ids, rows, settings, roots=()):
-        calls.append(list(ids))
-        if "p3" in ids:
+    real, failed = Decoding.turn, []
+
+    def turn(self):
+        gone = real(self)
+        if any(self.rows[number][-len(self.poison) :] == self.poison for number in (*self.alive, *gone)):
+            failed.append(len(self.alive) + len(gone))
             raise RuntimeError("no memory left")
-        return real(self, ids, rows, settings, roots)
+        return gone
 
+    monkeypatch.setattr(Decoding, "turn", turn)
+    monkeypatch.setattr(Decoding, "poison", None, raising=False)
+    return failed
+
+
+def test_prompts_that_ran_when_something_failed_are_tried_one_by_one(agent, backend, fragile, monkeypatch):
+    from agentft.engine.decode import Decoding
+
+    monkeypatch.setattr(Decoding, "poison", [-1])
     whole = backend.generate(PROMPTS, SETTINGS)
-    monkeypatch.setattr(TransformersBackend, "_run", fragile)
-    found = backend.generate(PROMPTS, SETTINGS)
+    monkeypatch.setattr(Decoding, "poison", agent.renderer.prompt(PROMPTS[3]).input_ids[-30:])
+    reported = []
+    found = backend.generate(PROMPTS, SETTINGS, on_batch=reported.extend)
     assert found[3] == Response("p3", "", "error", 0, "RuntimeError: no memory left")
     assert [r for r in found if r.id != "p3"] == [r for r in whole if r.id != "p3"]
-    assert sorted(map(len, calls)) == [1, 1, 1, 1, 4, 4]
+    assert sorted(r.id for r in reported) == [p.id for p in PROMPTS]
+    assert fragile == [4, 1], "the batch with p3 fails once, then p3 alone; the others never again"
+
+
+def test_prompts_that_begin_differently_share_what_some_have_in_common(agent):
+    """Two personas in one call: each prefix is run once, and the answers are those of two calls."""
+    from agentft.engine.generate import Row, families
+
+    first, second, third = [1] * 40, [2] * 50, [3] * 4
+    rows = [Row(n, str(n), [*start, n]) for n, start in enumerate([second, first, second, first, third, second])]
+    assert [(prefix, [row.index for row in some]) for prefix, some in families(rows, 4)] == [
+        (second, [0, 2, 5]),
+        (first, [1, 3]),
+        ([], [4]),
+    ]
+    assert [(len(prefix), len(some)) for prefix, some in families(rows, 16)] == [(0, 6)]
+    assert families([], 4) == []
+
+
+def test_candidates_of_one_prompt_are_read_once(agent):
+    asked, seen = [replace(prompt, id=f"{prompt.id}#{n}") for prompt in PROMPTS[:3] for n in range(4)], []
+    settings = replace(SETTINGS, temperature=1.2, batch_size=6)
+    handle = agent.model.model.layers[0].register_forward_pre_hook(lambda _, args, kw: seen.append(args[0].shape[:2]), with_kwargs=True)
+    try:
+        found = agent.generate(asked, settings)
+    finally:
+        handle.remove()
+    read = sum(rows for rows, width in seen if width > 1)
+    assert read == 1 + 3, "the persona, then each prompt"
+    assert {one.text for one in found[:4]} != {found[0].text}, "each candidate has a stream of its own"
+    assert found == agent.generate(asked, replace(settings, batch_size=1))
 
 
 def test_interrupt_by_the_user_is_not_swallowed(backend, monkeypatch):
+    from agentft.engine.decode import Decoding
+
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(TransformersBackend, "_run", interrupt)
+    monkeypatch.setattr(Decoding, "turn", interrupt)
     with pytest.raises(KeyboardInterrupt):
         backend.generate(PROMPTS, SETTINGS)
 
