@@ -23,7 +23,10 @@ from typing import Any
 
 
 def compare(arms: Mapping[str, Callable[[], Any]], repeats: int = 5, warm: bool = True) -> dict[str, dict[str, Any]]:
-    """Seconds of each arm: ``{arm: {"median", "min", "max", "runs"}}``, ``runs`` in the order of the rounds.
+    """Seconds of each arm: ``{arm: {"median", "min", "max", "runs", "cpu"}}``, ``runs`` in the order of the rounds.
+
+    ``cpu``: the same as processor seconds of all threads. Where others use the machine, compare these, on one thread
+    (``OMP_NUM_THREADS=1``); with more threads, those that wait count too.
 
     Every round runs each arm once; every other round runs them backwards, so that no arm is always first.
 
@@ -38,12 +41,14 @@ def compare(arms: Mapping[str, Callable[[], Any]], repeats: int = 5, warm: bool 
         for arm in arms.values():
             arm()
     runs: dict[str, list[float]] = {name: [] for name in arms}
+    cpu: dict[str, list[float]] = {name: [] for name in arms}
     for number in range(repeats):
         for name in list(arms) if number % 2 == 0 else reversed(list(arms)):
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.process_time()
             arms[name]()
             runs[name].append(time.perf_counter() - start)
-    return {name: summary(seconds) for name, seconds in runs.items()}
+            cpu[name].append(time.process_time() - used)
+    return {name: summary(seconds) | {"cpu": summary(cpu[name])} for name, seconds in runs.items()}
 
 
 def summary(values: list[float]) -> dict[str, Any]:
