@@ -11,6 +11,7 @@ taken within each round, which is steadier than the ratio of their medians.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
 import platform
@@ -136,6 +137,8 @@ def _rise(call: Callable[[], Any], before: Callable[[], Any] | None) -> int:
         torch.set_num_threads(1)
     if before:
         before()
+    # What this process freed and kept for later would be used first, and not count.
+    ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from here (proc(5))
     start = _status("VmRSS")
     call()

@@ -14,8 +14,9 @@ from agentft.engine.shared_attention import HIDDEN, attending
 from agentft.engine.virtual import in_hidden_states, virtual_tokens
 from agentft.engine.window import SLACK, window
 
-# Tokens of a prefill that run at once: rows beyond that take turns, so that a batch of long prompts does not fill the memory.
-PREFILL_TOKENS = 4096
+# Tokens of a prefill that run at once: rows beyond that take turns, so that a batch of long prompts does not fill the memory, and
+# what one layer computes is still in the processor's cache when the next one reads it.
+PREFILL_TOKENS = 1024
 # Rows leave, and others join, when this share of the rows has ended: one prefill for a few rows is cheaper than one for each.
 LEAVE = 1 / 16
 

@@ -28,14 +28,14 @@ class Sampler:
     """
 
     def __init__(self, seeds: Sequence[int], temperature: float, top_p: float):
-        import torch
-
-        self.streams = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.seeds = seeds
+        self.streams: dict[int, Any] = {}  # of the rows that run: one takes 5 kB
         self.temperature, self.top_p = temperature, top_p
 
     def __call__(self, logits: Any, rows: Sequence[int]) -> Any:
         import torch
 
+        self.streams = {row: self.streams.get(row) or torch.Generator().manual_seed(self.seeds[row]) for row in rows}
         probs = (logits.float() / self.temperature).softmax(-1)
         chosen = torch.empty(len(rows), dtype=torch.long, device=logits.device)
         open_ = torch.arange(len(rows), device=logits.device)

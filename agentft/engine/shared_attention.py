@@ -60,32 +60,37 @@ def attend(
     kv = key.shape[1]
     scale = size**-0.5 if scaling is None else scaling
     # Heads that use one key head stand below each other, so that it is read once for all of them.
-    queries = (query * scale).reshape(rows, kv, heads // kv * steps, size)
-    scores = (queries @ key.transpose(2, 3)).float()
+    queries = query.reshape(rows, kv, heads // kv * steps, size)
+    scores = ((queries * scale) @ key.transpose(2, 3)).float()
     scores.view(rows, kv, heads // kv, steps, -1).add_(attention_mask[:, :, None])
-    own = _part(scores, value)
+    out, mass = _weighted(scores, value)
     shared = _shared.get()
     if shared:
         prefix_key, prefix_value = shared[module.layer_idx]
-        together = queries.transpose(0, 1).reshape(kv, -1, size)
-        parts = _part((together @ prefix_key[0].transpose(1, 2)).float(), prefix_value[0])
-        shape = (kv, rows, heads // kv * steps, -1)
-        own = _merged(own, tuple(part.view(shape).transpose(0, 1) for part in parts))
-    total, _, weight = own
-    out = (total / weight).to(query.dtype)
-    return out.view(rows, heads, steps, -1).transpose(1, 2).contiguous(), None
+        together = queries.transpose(0, 1).reshape(1, kv, -1, size)
+        other, other_mass = (
+            one.view(kv, rows, heads // kv * steps, -1).transpose(0, 1) for one in _part(together, prefix_key, prefix_value, scale)
+        )
+        # The shares of the two parts of one softmax: exp(a) / (exp(a) + exp(b)) is the logistic function of a - b.
+        out = out.lerp(other, (other_mass - mass).sigmoid())
+    return out.to(query.dtype).view(rows, heads, steps, -1).transpose(1, 2).contiguous(), None
 
 
-def _part(scores: Any, value: Any) -> tuple[Any, Any, Any]:
-    """Weighted sum of the values, maximum of the scores, and sum of the weights, all before normalisation."""
-    top = scores.amax(-1, keepdim=True)
-    weights = scores.sub_(top).exp_()
-    return (weights.to(value.dtype) @ value).float(), top, weights.sum(-1, keepdim=True)
-
-
-def _merged(one: tuple[Any, Any, Any], other: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+def _part(query: Any, key: Any, value: Any, scale: float) -> tuple[Any, Any]:
+    """Every query ``[1, kv heads, queries, head size]`` sees every key; as :func:`_weighted`."""
     import torch
 
-    top = torch.maximum(one[1], other[1])
-    first, second = (one[1] - top).exp(), (other[1] - top).exp()
-    return one[0] * first + other[0] * second, top, one[2] * first + other[2] * second
+    flash = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+    if flash is not None and query.device.type == "cpu" and query.dtype == torch.float32 and key.shape[3] == value.shape[3]:
+        # torch's own kernel: it never has all scores in memory, which for a prefill behind a long prefix are many.
+        out, mass = flash(query, key, value, scale=scale)
+        return out, mass[..., None]
+    return _weighted(((query * scale) @ key.transpose(2, 3)).float(), value)
+
+
+def _weighted(scores: Any, value: Any) -> tuple[Any, Any]:
+    """The values weighted by the softmax of ``scores``, and the logarithm of the sum of the exponentials, both float32."""
+    top = scores.amax(-1, keepdim=True)
+    weights = scores.sub_(top).exp_()
+    total = weights.sum(-1, keepdim=True)
+    return (weights.to(value.dtype) @ value).float() / total, top + total.log()

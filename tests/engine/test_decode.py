@@ -102,6 +102,36 @@ def test_a_prefill_in_turns_gives_the_same(monkeypatch):
     assert together(_llama(), [1, 2, 3], rows, 6, set()) == whole
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("steps", [1, 5])
+def test_the_two_parts_are_one_softmax(steps, dtype, monkeypatch):
+    """Against torch's attention over prefix and own tokens in one row; with the kernel of torch and without."""
+    from agentft.engine import shared_attention as module
+
+    draw = torch.Generator().manual_seed(0)
+
+    def random(*shape):
+        return torch.randn(*shape, generator=draw).to(dtype)
+
+    query, key, value = random(4, 6, steps, 8), random(4, 2, 9, 8), random(4, 2, 9, 8)
+    prefix = [(random(1, 2, 30, 8), random(1, 2, 30, 8))]
+    seen = torch.rand(4, 1, steps, 9, generator=draw) > 0.4
+    seen[..., -1] = True
+    keys, values = (torch.cat((shared.expand(4, -1, -1, -1), own), 2) for shared, own in zip(prefix[0], (key, value), strict=True))
+    whole = torch.cat((torch.ones(4, 1, steps, 30, dtype=torch.bool), seen), 3)
+    expected = torch.nn.functional.scaled_dot_product_attention(query, keys, values, whole, enable_gqa=True).transpose(1, 2)
+    token = module._shared.set(prefix)
+    try:
+        layer = type("Layer", (), {"layer_idx": 0})
+        mask = torch.zeros(seen.shape).masked_fill(~seen, module.HIDDEN)
+        tolerance = {"rtol": 0.03, "atol": 0.03} if dtype == torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-5}
+        torch.testing.assert_close(module.attend(layer, query, key, value, mask)[0], expected, **tolerance)
+        monkeypatch.delattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", raising=False)
+        torch.testing.assert_close(module.attend(layer, query, key, value, mask)[0], expected, **tolerance)
+    finally:
+        module._shared.reset(token)
+
+
 def test_windows_are_left_to_the_library():
     assert "window" in unsupported(model("windows"))
 
