@@ -111,7 +111,7 @@ class Generation(Model):
     max_new_tokens: int = Field(default=128, ge=1, description="longest answer in tokens")
     temperature: float = Field(default=0.0, ge=0, description="0: always the most probable token")
     top_p: float = Field(default=1.0, gt=0, le=1, description="sample from the most probable tokens that together have this probability")
-    batch_size: int = Field(default=32, ge=1, description="prompts per batch")
+    batch_size: int = Field(default=32, ge=1, description="prompts that are answered together; where one ends, the next takes its place")
 
     @field_serializer("backend")
     def _bare_name(self, backend: PartUse) -> Any:

@@ -74,18 +74,18 @@ def test_an_interrupted_run_goes_on(job, monkeypatch):
 
     from agentft.engine.generate import TransformersBackend
 
-    real, calls = TransformersBackend._answer, []
+    real, calls = TransformersBackend._turn, []
 
-    def dies(self, ids, *rest):
+    def dies(self, run, rows):
         if self.agent.shots is not None and len(calls) == 2:
             raise KeyboardInterrupt
-        calls.append(ids) if self.agent.shots is not None else None
-        return real(self, ids, *rest)
+        calls.append(rows) if self.agent.shots is not None else None
+        return real(self, run, rows)
 
-    monkeypatch.setattr(TransformersBackend, "_answer", dies)
+    monkeypatch.setattr(TransformersBackend, "_turn", dies)
     with pytest.raises(KeyboardInterrupt):
         pipeline().execute("answers")
-    monkeypatch.setattr(TransformersBackend, "_answer", real)
+    monkeypatch.setattr(TransformersBackend, "_turn", real)
     finished = pipeline().execute("answers")
     straight = Pipeline(open_recipe(job / "recipe.yaml", overrides), Store(job / "straight")).execute("answers")
     texts = []
