@@ -107,6 +107,8 @@ class TransformersBackend:
 
     def _continuous(self, rows: Sequence[Row], settings: GenerationSettings, done: Mapping[str, Response]) -> Iterator[Answers]:
         """Through our own loop: as many as ``settings.batch_size`` rows together, answers as they end."""
+        # With the rows that are done, so that the rest of an interrupted call is rounded as the beginning was.
+        worth = len(rows) * settings.max_new_tokens >= PACK_TOKENS
         for prefix, family in families(rows, settings.batch_size):
             yield [(row, done[row.id]) for row in family if row.id in done]
             waiting = [row for row in family if row.id not in done]
@@ -114,7 +116,7 @@ class TransformersBackend:
                 answered: set[int] = set()
                 run = None
                 try:
-                    run = self._decoding(waiting, settings, prefix)
+                    run = self._decoding(waiting, settings, prefix, worth)
                     while run.busy:
                         found = self._turn(run, waiting)
                         answered |= {row.index for row, _ in found}
@@ -139,7 +141,8 @@ class TransformersBackend:
         except Exception as error:
             return row, _failure(row, error)
 
-    def _decoding(self, rows: Sequence[Row], settings: GenerationSettings, prefix: list[int]) -> Decoding:
+    def _decoding(self, rows: Sequence[Row], settings: GenerationSettings, prefix: list[int], worth: bool = False) -> Decoding:
+        """``worth``: the weights may be reordered for it."""
         import torch
 
         from agentft.engine.decode import Decoding
@@ -150,8 +153,7 @@ class TransformersBackend:
             choose = Sampler([seed_of(settings, row.id) for row in rows], settings.temperature, settings.top_p)
         roots = [row.root for row in rows if row.root is not None]
         walk = Walk(roots, choose) if roots else None
-        tokens = len(rows) * settings.max_new_tokens
-        with torch.inference_mode(), self._packed.used(worth=tokens >= PACK_TOKENS):
+        with torch.inference_mode(), self._packed.used(worth=worth):
             return Decoding(
                 self._model,
                 self._shared_keys(prefix),

@@ -255,6 +255,63 @@ def test_candidates_of_one_prompt_are_read_once(agent):
     assert found == agent.generate(asked, replace(settings, batch_size=1))
 
 
+def test_weights_are_reordered_where_there_is_much_to_say(agent, monkeypatch):
+    """Decided by all prompts, those that are done included: the rest of an interrupted call is rounded like its beginning."""
+    from agentft.engine import generate
+    from agentft.engine.packed import Packed
+
+    plain = TransformersBackend(agent).generate(PROMPTS, SETTINGS)
+    real, asked = Packed.used, []
+
+    monkeypatch.setattr(Packed, "used", lambda self, worth: asked.append(worth) or real(self, worth))
+    monkeypatch.setattr(generate, "PACK_TOKENS", len(PROMPTS) * SETTINGS.max_new_tokens)
+    finished = []
+    assert TransformersBackend(agent).generate(PROMPTS, SETTINGS, on_batch=finished.extend) == plain
+    assert TransformersBackend(agent).generate(PROMPTS, SETTINGS, done={one.id: one for one in finished[:5]}) == plain
+    assert asked.count(True) == 2
+    assert TransformersBackend(agent).generate(PROMPTS[:7], SETTINGS) == plain[:7]
+    assert asked.count(True) == 2
+
+
+@pytest.mark.slow
+def test_questions_of_a_bank_get_the_tokens_of_generate(shared_data):
+    """Real questions, the real model, real stop tokens: the answers are those of transformers' generate, row by row."""
+    import csv
+
+    import torch
+
+    from agentft.engine.models import pull
+
+    file = next(path for path in sorted((shared_data / "banking77").rglob("*.csv")))
+    with file.open(encoding="utf-8", newline="") as stream:
+        texts = [row["text"] for row, _ in zip(csv.DictReader(stream), range(10), strict=False)]
+    loaded = LoadedAgent.load(
+        pull("smollm2-135m"), system="You are the assistant of a bank. Answer in one short sentence, and stay polite."
+    )
+    prompts, settings = ask(texts), GenerationSettings(max_new_tokens=24, batch_size=4)
+    produced = {}
+    answer = loaded.renderer.answer
+    loaded.renderer.answer = lambda ids: produced.setdefault(answer(ids), list(ids)) and answer(ids)
+    found = loaded.generate(prompts, settings)
+    for prompt, response in zip(prompts, found, strict=True):
+        ids = loaded.renderer.prompt(prompt).input_ids
+        with torch.inference_mode():
+            output = loaded.model.generate(
+                input_ids=torch.tensor([ids]),
+                attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+                max_new_tokens=24,
+                do_sample=False,
+                eos_token_id=list(loaded.renderer.stop_token_ids),
+                pad_token_id=loaded.tokenizer.pad_token_id,
+            )
+            expected, new = output[0, len(ids) :].tolist(), produced[response.text]
+            if new != expected:  # only where two tokens are equally likely, to rounding
+                at = next(i for i, (a, b) in enumerate(zip(new, expected, strict=False)) if a != b)
+                best = loaded.model(torch.tensor([ids + expected[:at]])).logits[0, -1].topk(2).values
+                assert float(best[0] - best[1]) < 1e-3
+        assert response.tokens == len(new)
+
+
 def test_interrupt_by_the_user_is_not_swallowed(backend, monkeypatch):
     from agentft.engine.decode import Decoding
 
