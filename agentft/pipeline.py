@@ -26,13 +26,18 @@ from agentft.events import Event, RoundGated, RunFailed, RunFinished, RunStarted
 from agentft.head_arms import HeadArm
 from agentft.progress import Progress
 from agentft.recipe import PartUse
-from agentft.records import Preference, Score
+from agentft.records import Preference
+from agentft.render.rows import signal_text
 from agentft.runs import Outcome, Run, StageFile, StageResult, Store, code_digest, digest
 from agentft.session import Part, Session, versions
 from agentft.text_arms import EncoderArm, Seq2SeqArm
 
 if TYPE_CHECKING:
     from agentft.rounds import Ended, Rounds
+
+
+# What training computes with, besides its own modules.
+_ENGINE = [f"engine/{name}.py" for name in ("profile", "score", "tree", "tree_attention", "memory")]
 
 
 class WouldRun(Exception):
@@ -352,7 +357,7 @@ class Pipeline:
             )
 
         parts = {
-            "code": code_digest("train", "engine/profile.py", *(["engine/shots.py", "engine/retrieval.py"] if shows else [])),
+            "code": code_digest("train", *_ENGINE, *(["engine/shots.py", "engine/retrieval.py"] if shows else [])),
             "trainer": part.identity(),
             "loss": loss and loss[0].identity(),
             "seed": self.recipe.seed,
@@ -453,7 +458,7 @@ class Pipeline:
         def build(out: Path) -> Outcome:
             from agentft.evaluate.compare import compare
 
-            scores = {arm: [score for stage in found for score in read_scores(stage)] for arm, found in stages.items()}
+            scores = {arm: [score for stage in found for score in arms.read_scores(stage.path)] for arm, found in stages.items()}
             rows = (
                 [row.to_dict() for row in compare(scores["base"], scores["tuned"], groups, self.recipe.seed)] if "tuned" in scores else []
             )
@@ -584,18 +589,3 @@ class Pipeline:
 def produces(part: Part) -> str:
     """What a trainer leaves behind: ``model``, ``head``, ``reward`` ..."""
     return str(getattr(part.entry.spec, "produces", ""))
-
-
-def read_scores(stage: StageResult) -> list[Score]:
-    """Scores of a ``scores-*`` stage."""
-    return arms.read_scores(stage.path)
-
-
-def signal_text(signal: Mapping[str, Any]) -> str:
-    """What training will see, in words: printed before the first step."""
-    drops = ", ".join(f"{count} {reason}" for reason, count in signal["drops"].items()) or "none"
-    return (
-        f"signal: {signal['rows_out']} rows, {signal['tokens']} tokens, {signal['supervised_tokens']} of them supervised"
-        f" ({signal['supervised_tokens'] / max(1, signal['tokens']):.0%}), longest {signal['longest']}; dropped: {drops}\n"
-        f"example (only what is between the marks is learned):\n{signal['sample']}"
-    )

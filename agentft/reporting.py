@@ -76,11 +76,11 @@ _PARTS = ("persona-adherence/", *_CLASSES)
 
 def _confusion(pipeline: Pipeline) -> dict[str, Any]:
     """The table of which class was taken for which, of the last arm that has one."""
-    from agentft.pipeline import read_scores
+    from agentft.arms import read_scores
 
     for part in pipeline.session.parts("evaluator", pipeline.recipe.evaluate):
         if part.name == "confusion":
-            for score in read_scores(pipeline.scores(pipeline.agents[-1], part)):
+            for score in read_scores(pipeline.scores(pipeline.agents[-1], part).path):
                 return dict(score.details.get("confusion", {}))
     return {}
 
@@ -164,12 +164,12 @@ def _samples(pipeline: Pipeline) -> list[dict[str, Any]]:
 
 def _details(stages: Any) -> tuple[dict[str, Any], dict[str, dict[str, float | None]]]:
     """Verdicts and per-sample values of one arm, by sample id."""
-    from agentft.pipeline import read_scores
+    from agentft.arms import read_scores
 
     verdicts: dict[str, Any] = {}
     values: dict[str, dict[str, float | None]] = {}
     for stage in stages:
-        for score in read_scores(stage):
+        for score in read_scores(stage.path):
             if score.name == "persona-adherence":
                 verdicts.update(score.details)
             if score.name.startswith(_PARTS):

@@ -375,11 +375,11 @@ def rows(round_: Round, out: Path) -> Outcome:
 
 def gate(round_: Round, out: Path, stages: Mapping[str, Sequence[StageResult]]) -> Outcome:
     """Decide, and write ``gate.json``."""
+    from agentft.arms import read_scores
     from agentft.evaluate.gate import Condition, Measured, decide
-    from agentft.pipeline import read_scores
 
     pool, _ = gate_and_test(round_.pipeline.data.path)
-    measured = {name: Measured(name, {s.name: s for stage in found for s in read_scores(stage)}) for name, found in stages.items()}
+    measured = {name: Measured(name, {s.name: s for stage in found for s in read_scores(stage.path)}) for name, found in stages.items()}
     champion, *candidates = (measured[arm.name] for arm in round_.evaluated())
     found = json.loads((round_.lock.path / "pools.json").read_text("utf-8"))
     shared = found["overlap"]["texts"] + found["overlap"]["groups"]

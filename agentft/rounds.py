@@ -152,10 +152,10 @@ class Round:
         Raises:
             RecipeError: with the place in the recipe.
         """
-        from agentft.pipeline import read_scores
+        from agentft.arms import read_scores
 
         gate = self.options.gate
-        known = {score.name for part in self.evaluators for score in read_scores(self._scores(self.champion, part))}
+        known = {score.name for part in self.evaluators for score in read_scores(self._scores(self.champion, part).path)}
         known |= {f"critic/{one.critic.use}" for one in gate.critics}
         self.champion.close()
         asked = [(("primary",), gate.primary), *((("guardrails", n, "use"), rail.use) for n, rail in enumerate(gate.guardrails))]

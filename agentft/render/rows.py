@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -213,3 +213,13 @@ class _Writer:
         if dropped > max_dropped * (self.report.rows_out + dropped):
             reasons = "; ".join(f"{count} x {reason}" for reason, count in self.drops.most_common(5))
             raise DataError(f"{dropped} of {self.report.rows_out + dropped} rows would be dropped, more than {max_dropped:.0%}: {reasons}")
+
+
+def signal_text(signal: Mapping[str, Any]) -> str:
+    """What training will see, in words: printed before the first step."""
+    drops = ", ".join(f"{count} {reason}" for reason, count in signal["drops"].items()) or "none"
+    return (
+        f"signal: {signal['rows_out']} rows, {signal['tokens']} tokens, {signal['supervised_tokens']} of them supervised"
+        f" ({signal['supervised_tokens'] / max(1, signal['tokens']):.0%}), longest {signal['longest']}; dropped: {drops}\n"
+        f"example (only what is between the marks is learned):\n{signal['sample']}"
+    )
