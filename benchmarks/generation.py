@@ -69,7 +69,7 @@ def case(agent: Any, args: argparse.Namespace, prefix: int, candidates: int) -> 
     shared = common_prefix(rows)
     arms, results = ways(agent, rows, shared, stops, args.slots, args.new)
     with torch.inference_mode():
-        times = compare(arms, args.repeats, warm=False)
+        times = compare(arms, args.repeats, warm=args.repeats > 1)
         parted = [gap(agent.model, row, a, b) for row, a, b in zip(rows, results["generate"], results["agentft"], strict=True) if a != b]
         memory = {}
         if args.memory:
