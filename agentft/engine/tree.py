@@ -12,7 +12,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
+
+from agentft.engine.tree_half import Leaves, side_by_side
 
 # A segment is worth its overhead from so many saved tokens on.
 WORTH = 16
@@ -61,6 +64,23 @@ class Tree:
     def longest(self) -> int:
         """Tokens of the longest row."""
         return int(self.positions.max()) + 1
+
+    @cached_property
+    def depths(self) -> list[list[slice]]:
+        """Per level, the tokens that have a segment of it above them or are in one."""
+        found: list[list[slice]] = [[] for _ in range(self.levels)]
+        for segment in self.segments:
+            ranges = found[segment.level]
+            if ranges and ranges[-1].stop == segment.start:
+                ranges[-1] = slice(ranges[-1].start, segment.end)
+            else:
+                ranges.append(slice(segment.start, segment.end))
+        return found
+
+    @cached_property
+    def leaves(self) -> Leaves | None:
+        """Segments without children, where it pays to run them side by side."""
+        return side_by_side(self.segments, self.ends.device)
 
     def seen(self, window: int | None = None) -> Any:
         """(N, N) bool, true where the query (row) looks at the key (column); ``window``: at most so many positions back."""

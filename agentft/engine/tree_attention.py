@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+from agentft.engine import tree_half
 from agentft.engine.shared_attention import UNKNOWN
 from agentft.engine.tree import Segment, Tree
 
 NAME = "agentft_tree"
+NOTHING = -1e30  # log-sum-exp of no key at all; finite, so that two of them can be subtracted
 BEFORE = "_agentft_attention"  # on the configuration: what NAME stands in for
 
 
@@ -139,8 +141,7 @@ def _function() -> Any:
         @staticmethod
         def forward(ctx: Any, query: Any, key: Any, value: Any, tree: Tree, scale: float, window: int | None) -> Any:
             with torch.autocast(query.device.type, enabled=False):
-                q, k, v = _float(query, key, value)
-                out, lse = _join(q, k, v, tree, scale, window)
+                out, lse = _join(*_float(query, key, value), tree, scale, window)
             out = out.to(query.dtype)
             ctx.save_for_backward(query, key, value, out, lse)
             ctx.rest = (tree, scale, window)
@@ -149,14 +150,9 @@ def _function() -> Any:
         @staticmethod
         @once_differentiable
         def backward(ctx: Any, *grads: Any) -> Any:
-            query, key, value, out, lse = ctx.saved_tensors
-            tree, scale, window = ctx.rest
-            with torch.autocast(query.device.type, enabled=False):
-                q, k, v = _float(query, key, value)
-                dq, dk, dv = _gradients(grads[0].float(), q, k, v, out.float()[None], lse, tree, scale, window)
-            heads = (1, key.shape[1], -1, *q.shape[2:])
-            dk, dv = (part.view(*heads[:3], part.shape[2], part.shape[3]).sum(2) for part in (dk, dv))
-            return dq.to(query.dtype), dk.to(key.dtype), dv.to(value.dtype), None, None, None
+            with torch.autocast(grads[0].device.type, enabled=False):
+                found = _gradients(grads[0], *ctx.saved_tensors, *ctx.rest)
+            return *found, None, None, None
 
     return Pieces
 
@@ -187,35 +183,63 @@ def _pieces(tree: Tree, window: int | None) -> Iterator[tuple[Segment, slice, bo
 
 def _join(q: Any, k: Any, v: Any, tree: Tree, scale: float, window: int | None) -> tuple[Any, Any]:
     """Output (N, heads, size) and log-sum-exp (1, heads, N)."""
+    import torch
+
     _, heads, size, _ = q.shape
-    width = v.shape[-1]
-    out = q.new_zeros(tree.levels, size, heads, width)
-    lse = q.new_full((tree.levels, heads, size), float("-inf"))
+    out = q.new_zeros(tree.levels, size, heads, v.shape[-1]) if window else q.new_empty(tree.levels, size, heads, v.shape[-1])
+    lse = q.new_full((tree.levels, size, heads), NOTHING)
     for segment, rows, causal, mask in _pieces(tree, window):
         keys = slice(segment.start, segment.stop)
         part, top = _piece(q[:, :, rows], k[:, :, keys], v[:, :, keys], causal, mask, scale)
         out[segment.level, rows] = part[0].transpose(0, 1)
-        lse[segment.level, :, rows] = top[0]
-    if tree.levels == 1:
-        return out[0], lse
-    whole = lse.logsumexp(0)
-    weights = (lse - whole).exp().transpose(1, 2)[..., None]
-    return out.mul_(weights).sum(0), whole[None]
+        lse[segment.level, rows] = top[0].t().clamp(min=NOTHING)
+    whole, top = out[0], lse[0]  # level 0 has every token, the others those that are so deep
+    for level in range(1, tree.levels):
+        for rows in tree.depths[level]:
+            share = torch.sigmoid(lse[level, rows] - top[rows])[..., None]
+            torch.lerp(whole[rows], out[level, rows], share, out=whole[rows])
+            torch.logaddexp(top[rows], lse[level, rows], out=top[rows])
+    return whole, top.t()[None]
 
 
-def _gradients(grad: Any, q: Any, k: Any, v: Any, out: Any, lse: Any, tree: Tree, scale: float, window: int | None) -> tuple[Any, Any, Any]:
-    grad, out = grad.transpose(1, 2), out.transpose(1, 2)  # to (1, heads, N, size), as q
-    # Each segment's keys are complete after two pieces, each token's query after as many as its path has segments.
-    dq = q.new_zeros(q.shape[0], q.shape[2], *q.shape[1::2]).transpose(1, 2)
-    dk, dv = k.new_zeros(k.shape), v.new_zeros(v.shape)
+def _gradients(grad: Any, query: Any, key: Any, value: Any, out: Any, lse: Any, tree: Tree, scale: float, window: int | None) -> Any:
+    """Gradients of ``query``, ``key`` and ``value``, in their dtypes; ``grad`` (1, N, heads, size), ``out`` (N, heads, size)."""
+    half = window is None and tree_half.halved(query)
+    # In float32 as in the forward pass; (1, heads, N, size), as the queries.
+    q, k, v = _float(query, key, value)
+    grad, whole = grad.float().transpose(1, 2), out.float()[None].transpose(1, 2)
+    groups = query.shape[1] // key.shape[1]
+    dq = q.new_empty(q.shape[0], q.shape[2], *q.shape[1::2]).transpose(1, 2)
+    dk, dv = (part.new_zeros(1, key.shape[1], *part.shape[2:]) for part in (k, v))
+    leaves = tree.leaves if half else None
+    apart = set(leaves.segments) if leaves is not None else set()
+    first = window is None and not any(segment.level == 0 for segment in apart)
+    if not first:
+        dq.zero_()
     for segment, rows, causal, mask in _pieces(tree, window):
+        if segment in apart:
+            continue
         keys = slice(segment.start, segment.stop)
-        given = (grad[:, :, rows], q[:, :, rows], k[:, :, keys], v[:, :, keys], out[:, :, rows], lse[:, :, rows])
-        one, two, three = _piece_gradients(*given, causal, mask, scale)
-        dq[:, :, rows] += one
+        given = (grad[:, :, rows], q[:, :, rows], k[:, :, keys], v[:, :, keys], whole[:, :, rows], lse[:, :, rows])
+        if half and not causal:
+            one, two, three = tree_half.below(*given, groups, scale)
+        else:
+            one, two, three = _piece_gradients(*given, causal, mask, scale)
+            two, three = (part.view(1, -1, groups, *part.shape[2:]).sum(2) for part in (two, three))
+        _put(dq[:, :, rows], one, first and segment.level == 0)
         dk[:, :, keys] += two
         dv[:, :, keys] += three
-    return dq, dk, dv
+    if leaves is not None:
+        tree_half.add_leaves(leaves, grad, q, k, v, whole, lse, (dq, dk, dv), groups, scale)
+    return dq.to(query.dtype), dk.to(key.dtype), dv.to(value.dtype)
+
+
+def _put(target: Any, part: Any, first: bool) -> None:
+    """Write where nothing is yet, add elsewhere."""
+    if first:
+        target.copy_(part)
+    else:
+        target += part
 
 
 def _piece(q: Any, k: Any, v: Any, causal: bool, mask: Any, scale: float) -> tuple[Any, Any]:
@@ -226,7 +250,7 @@ def _piece(q: Any, k: Any, v: Any, causal: bool, mask: Any, scale: float) -> tup
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, scale=scale)
     scores = _scores(q, k, causal, mask, scale)
     lse = scores.logsumexp(-1)
-    weights = (scores - lse[..., None].clamp(min=-1e30)).exp()
+    weights = (scores - lse[..., None].clamp(min=NOTHING)).exp()
     return weights @ v, lse
 
 

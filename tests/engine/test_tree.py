@@ -335,3 +335,44 @@ def test_rows_without_a_label_give_a_gradient_of_zero(tiny_ref, cpu):
     losses.sum().backward()
     assert len(losses) == len(owner) == 0
     assert all(not gradient.any() for gradient in gradients(model).values())
+
+
+@pytest.mark.parametrize("kind", ["persona", "pairs", "nothing shared", "one long one"])
+def test_gradients_in_half_precision_are_as_exact_as_their_inputs(kind, monkeypatch):
+    """Queries and keys come in bf16; against the gradient that float32 gives for the same ones."""
+    import torch
+
+    from agentft.engine import tree_attention, tree_half
+
+    draw = random.Random(0)
+
+    def some(count):
+        return [draw.randrange(9999) for _ in range(count)]
+
+    persona = some(100)
+    questions = [persona + some(30) for _ in range(4)]
+    rows = {
+        "persona": [persona + some(draw.randrange(40, 60)) for _ in range(8)],
+        "pairs": [question + some(draw.randrange(40, 60)) for question in questions for _ in range(2)],
+        "nothing shared": [some(draw.randrange(40, 60)) for _ in range(6)],
+        "one long one": [persona + some(length) for length in (200, 9, 12, 8)],  # leaves that differ too much to run together
+    }[kind]
+    tree = grow(rows)
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(1, heads, len(tree), 32, generator=generator).mul(2).bfloat16() for heads in (6, 2, 2)]
+    grad = torch.randn(1, len(tree), 6, 32, generator=generator).bfloat16()
+
+    def gradients_of(parts):
+        own = [part.clone().requires_grad_() for part in parts]
+        tree_attention._function().apply(*own, tree, 32**-0.5, None).backward(grad.to(own[0].dtype))
+        return [part.grad.float() for part in own]
+
+    exact = gradients_of([part.float() for part in inputs])
+    errors = {}
+    for hardware in (False, True):
+        monkeypatch.setattr(tree_half, "_hardware", lambda hardware=hardware: hardware)
+        found = gradients_of(inputs)
+        errors[hardware] = [float((one - other).norm() / other.norm()) for one, other in zip(found, exact, strict=True)]
+    assert max(errors[False]) < 0.005  # what rounding the result to bf16 costs
+    assert max(errors[True]) < 0.01
+    assert errors[True] != errors[False], "the products in bf16 have run"
