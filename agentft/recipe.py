@@ -144,7 +144,7 @@ class Device(TypedDict, total=False):
     micro_batch: Annotated[Count, Field(description="rows per forward and backward pass")]
     score_batch: Annotated[Count, Field(description="rows per forward pass where answers are scored")]
     gradient_checkpointing: Annotated[bool, Field(description="less memory, up to half again the time")]
-    share_prefix: Annotated[bool, Field(description="compute what all rows start with (the persona) once per batch")]
+    share_prefix: Annotated[bool, Field(description="compute what rows have in common (the persona, a pair's prompt) once")]
 
 
 def _requirement(text: str) -> str:

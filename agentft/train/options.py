@@ -58,7 +58,7 @@ class LoopOptions(Model):
         description="Each layer's rate is that of the layer above times this number; the head has the full rate. 0.9 is usual.",
     )
     dropout: float | None = Field(
-        None, ge=0, lt=1, description="Sets every dropout of the model. Above 0 the shared persona prefix is not shared."
+        None, ge=0, lt=1, description="Sets every dropout of the model. Above 0 what rows have in common is run for each of them."
     )
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm.")
     early_stopping: int | None = Field(
