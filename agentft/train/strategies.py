@@ -81,7 +81,7 @@ class LoraOptions(Model):
 
     r: int = Field(16, ge=1, description="Rank: more learns more and costs more memory.")
     alpha: float = Field(32.0, gt=0, description="The adapter's output is scaled by alpha / r.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input. Above 0 what rows have in common is run for each of them.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input. Above 0 nothing is shared between rows.")
     target_modules: Literal["all-linear"] | Listed[str] = Field("all-linear", description="Which layers get an adapter.")
     rslora: bool = Field(False, description="Scale by alpha / sqrt(r) instead (Kalajdzievski 2023): for ranks of 64 and more.")
     dora: bool = Field(False, description="Train the length of each weight's columns apart from their direction (Liu et al. 2024); slower.")
