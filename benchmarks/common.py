@@ -137,6 +137,11 @@ def _rise(call: Callable[[], Any], before: Callable[[], Any] | None) -> int:
         torch.set_num_threads(1)
     if before:
         before()
+    return peak_rise(call)
+
+
+def peak_rise(call: Callable[[], Any]) -> int:
+    """Bytes by which the resident memory of this process rises at most while ``call`` runs (Linux only)."""
     # What this process freed and kept for later would be used first, and not count.
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from here (proc(5))

@@ -137,6 +137,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rows", type=int, default=100_000)
     options.add_argument("--processes", type=int, nargs="*", default=[1, 2])
+    options.add_argument("--json", action="store_true", help="at the end, all of it on one line")
     options.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.child:
@@ -160,10 +161,16 @@ def main() -> None:
             seconds = found[file]["seconds"]
             used, peak = found[file]["cpu"], found[file]["mb"]
             print(f"{kind:>8} x {processes:>3} {given.rows / seconds:>8.0f} {seconds:>8.1f} {used:>8.1f} {peak:>8.0f}", flush=True)
+        compared = {}
         for _, processes, file in ways[1:]:
             count, wrong = different(folder / "ours.jsonl", folder / file)
             ratio = found[file]["seconds"] / found["ours.jsonl"]["seconds"]
+            compared[f"TRL x {processes}"] = {"times_as_long": ratio, "rows": count, "rows_that_differ": wrong}
             print(f"TRL with {processes}: {ratio:.1f} times as long; {count} rows compared, {wrong} differ in ids or labels")
+        if given.json:
+            names = {file: f"{'agentft' if kind == 'ours' else 'TRL'} x {processes}" for kind, processes, file in ways}
+            seen = {names[file]: one for file, one in found.items()}
+            print(json.dumps({"rows": given.rows, "ways": seen, "compared": compared}))
 
 
 if __name__ == "__main__":

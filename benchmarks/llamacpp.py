@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, nargs="+", default=[8, 32])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", action="store_true", help="on one line")
     args = parser.parse_args()
 
     from agentft.contracts import AgentSource, GenerationSettings
@@ -64,13 +65,14 @@ def main() -> None:
         "new_tokens": args.new,
         "tokens_per_second": {name: round(statistics.median(values), 1) for name, values in rates.items()},
         "spread": {name: [round(min(values), 1), round(max(values), 1)] for name, values in rates.items()},
+        "runs": {name: [round(value, 1) for value in values] for name, values in rates.items()},  # by round
         "failed": {name: sum(one.finish == "error" for one in found) for name, found in answers.items()},
         "answers_with_the_first_8_words_of_agentft": {
             name: sum(a.text.split()[:8] == b.text.split()[:8] for a, b in zip(first, found, strict=True))
             for name, found in answers.items()
         },
     }
-    print(json.dumps(result, indent=2))
+    print(json.dumps(result, indent=None if args.json else 2))
 
 
 if __name__ == "__main__":

@@ -125,21 +125,26 @@ def main() -> None:
     options.add_argument("--dtypes", nargs="+", default=["bfloat16", "float32"])
     options.add_argument("--tokens", nargs="+", type=int, default=[512, 2048, 4096])
     options.add_argument("--device", default="cpu")
+    options.add_argument("--json", action="store_true", help="at the end, all of it on one line, in bytes")
     options.add_argument("--child", help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.child:
         print(json.dumps(child(*json.loads(given.child))))
         return
+    lines = []
     print(f"{'what':>9} {'dtype':>9} {'tokens':>7} {'estimate MB':>12} {'peak MB':>9} {'ratio':>6}")
     for what in given.strategies:
         for dtype in given.dtypes:
             for tokens in given.tokens:
                 found = measure(given.model, what, dtype, given.device, tokens)
                 ratio = found["estimate"] / found["peak"]
+                lines.append({"what": what, "dtype": dtype, "tokens": tokens, "estimate": found["estimate"], "peak": found["peak"]})
                 print(
                     f"{what:>9} {dtype:>9} {tokens:>7} {found['estimate'] / 1e6:>12.0f} {found['peak'] / 1e6:>9.0f} {ratio:>6.2f}",
                     flush=True,
                 )
+    if given.json:
+        print(json.dumps(lines))
 
 
 if __name__ == "__main__":

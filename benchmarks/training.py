@@ -4,6 +4,7 @@
     python benchmarks/training.py sft --prefix 0,128,512,2048     # how the cost grows with the persona's prompt; 0: nothing is shared
     python benchmarks/training.py dpo --repeats 5
     python benchmarks/training.py score --candidates 1,4,8,16
+    python benchmarks/training.py sft --repeats 5 --memory        # also the peak memory of each arm
 
 LoRA r=16 on all linear layers, bf16 where the CPU multiplies it. All arms train the same rows in the same batches from the same
 initial adapter; their losses are compared step by step.
@@ -26,16 +27,29 @@ import itertools
 import json
 import random
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from common import compare, machine, ratios, rounded, summary
+from common import compare, machine, peak_rise, ratios, rounded, summary
 
 
 def numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
+
+
+ARMS = {"defaults": "TRL, defaults", "tuned": "TRL, tuned", "agentft": "agentft"}
+
+
+def arms(text: str) -> list[str]:
+    """Short names of arms, in the order of :data:`ARMS`."""
+    given = text.split(",")
+    if unknown := set(given) - set(ARMS):
+        raise argparse.ArgumentTypeError(f"no such arm: {', '.join(sorted(unknown))}; there are {', '.join(ARMS)}")
+    return [arm for arm in ARMS if arm in given]
 
 
 def main() -> None:
@@ -46,20 +60,29 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--prefix", type=numbers, default=[256], help="tokens of the persona's prompt; several with commas")
     parser.add_argument("--candidates", type=numbers, default=[8], help="for score")
-    parser.add_argument("--arms", type=lambda text: text.split(","), default=[], help="only these")
+    parser.add_argument("--arms", type=arms, default=[*ARMS], help="only these of defaults, tuned and agentft, with commas")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--memory", action="store_true", help="also the peak memory of each arm, for sft and dpo")
     parser.add_argument("--json", action="store_true", help="on one line")
+    parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)  # the child that one arm's memory is measured in
     args = parser.parse_args()
+    if args.memory and args.what == "score":
+        parser.error("--memory is for sft and dpo")
 
     from agentft.engine.models import pull
     from agentft.engine.quiet import quiet_libraries
 
     reference = pull(args.model)
+    if args.peak:
+        print(json.dumps(rise(reference, args)))
+        return
     with quiet_libraries():
         before = machine()
         case = {"sft": sft, "dpo": dpo, "score": score}[args.what]
         cases = [case(reference, args, prefix) for prefix in args.prefix]
-        found = {"what": args.what, "machine": before, "bf16_gflops_after": machine()["bf16_gflops"], "cases": rounded(cases)}
+        for one in cases if args.memory else []:
+            one["memory_mib"] = {arm: peak(args, one["prefix"], arm) for arm in one["seconds"]}
+        found = {"what": args.what, "machine": before, "bf16_gflops_after": machine()["bf16_gflops"], "cases": rounded(cases, 6)}
     print(json.dumps(found, indent=None if args.json else 2))
 
 
@@ -260,9 +283,11 @@ def sft(reference: Any, args: Any, prefix: int) -> dict[str, Any]:
         seconds.setdefault(name, []).append(statistics.median(steps))
         curves[name] = losses
 
-    run_in_turns(arm, wanted(args, ["TRL, defaults", "TRL, tuned", "agentft"]), args.repeats)
+    run_in_turns(arm, [ARMS[arm] for arm in args.arms], args.repeats)
+    batches = [rows[at : at + args.batch] for at in range(args.batch, len(rows), args.batch)]  # those that are timed
     return outcome(prefix, seconds, curves, {"tokens_of_a_step": sum(len(row["input_ids"]) for row in rows) / (args.steps + 1)}) | {
-        "gflop_of_a_step": step_gflop(reference, rows[: args.batch])
+        "rows_of_a_step": args.batch,
+        "gflop_of_a_step": statistics.median(step_gflop(reference, batch) for batch in batches),
     }
 
 
@@ -283,8 +308,8 @@ def dpo(reference: Any, args: Any, prefix: int) -> dict[str, Any]:
         seconds.setdefault(name, []).append(whole)
         curves[name] = losses
 
-    run_in_turns(arm, wanted(args, ["TRL, defaults", "TRL, tuned", "agentft"]), args.repeats)
-    return outcome(prefix, seconds, curves, {"pairs": len(rows)})
+    run_in_turns(arm, [ARMS[arm] for arm in args.arms], args.repeats)
+    return outcome(prefix, seconds, curves, {"pairs": len(rows), "pairs_of_a_step": args.batch})
 
 
 def score(reference: Any, args: Any, prefix: int) -> dict[str, Any]:
@@ -325,8 +350,34 @@ def score(reference: Any, args: Any, prefix: int) -> dict[str, Any]:
     return {"prefix": prefix, "dtype": profile.decode_dtype, "cases": found}
 
 
-def wanted(args: Any, arms: list[str]) -> list[str]:
-    return [arm for arm in arms if not args.arms or arm in args.arms]
+# --- memory ---------------------------------------------------------------------------------------------------------------------------
+
+
+def peak(args: Any, prefix: int, arm: str) -> float:
+    """MiB by which an arm's resident memory rises at most, in a process of its own, for two steps. Weights count, libraries do not."""
+    command = [sys.executable, __file__, args.what, "--model", args.model, "--batch", str(args.batch), "--prefix", str(prefix)]
+    short = next(name for name, full in ARMS.items() if full == arm)
+    command += ["--steps", "1", "--repeats", "1", "--arms", short, "--peak"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def rise(reference: Any, args: Any) -> float:
+    """Run the one arm of ``args`` here (Linux only)."""
+    import peft  # noqa: F401
+    import torch
+    import transformers.models.llama.modeling_llama  # noqa: F401
+    import trl
+
+    import agentft.train.dpo
+    import agentft.train.sft  # noqa: F401
+    from agentft.engine.models import load_tokenizer
+
+    _ = (trl.SFTTrainer, trl.DPOTrainer)  # they are imported when first asked for
+    load_tokenizer(reference)("x")
+    torch.ones(64, 64, dtype=torch.bfloat16) @ torch.ones(64, 64, dtype=torch.bfloat16)  # what libraries allocate once
+    args.steps += args.what == "dpo"  # sft has one more anyway, which is not timed
+    return peak_rise(lambda: {"sft": sft, "dpo": dpo}[args.what](reference, args, args.prefix[0])) / 2**20
 
 
 def run_in_turns(arm: Any, names: list[str], repeats: int) -> None:
