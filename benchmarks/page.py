@@ -459,6 +459,8 @@ def write(folder: Path, docs: Path) -> Path:
     for title, names, section in SECTIONS:
         text = section(results)
         command = f"{results.command(*names)}\n\n" if any(name in results.files for name in names) else ""
+        if command and (missing := [f"`{name}`" for name in names if name not in results.files]):
+            command += f"{', '.join(missing)}: {NOT}.\n\n"
         sections.append(f"## {title}\n\n{command}{text.strip()}")
     targets = table(["", "target", "measured", ""], results.targets)
     front = [HEAD, f"## Targets\n\nThe median decides.\n\n{targets}"]

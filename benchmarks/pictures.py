@@ -37,7 +37,8 @@ def bars(file: Path, panels: Mapping[str, Mapping[str, Spread]]) -> None:
 
 
 def lines(file: Path, panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], across: str, log: bool = False) -> None:
-    """``{title: {arm: [(x, y), ...]}}``; ``across`` names the x axis of all panels. With ``log``, both axes are logarithmic."""
+    """``{title: {arm: [(x, y), ...]}}``; ``across`` names the x axis of all panels. ``log``: that axis is logarithmic, and
+    the other one too where its values grow with it (tenfold or more)."""
 
     def draw(axes: Any) -> None:
         for place, (title, arms) in zip(axes, panels.items(), strict=True):
@@ -46,10 +47,14 @@ def lines(file: Path, panels: Mapping[str, Mapping[str, Sequence[tuple[float, fl
                 ordered = sorted(points)
                 width = 2.4 if name.startswith("agentft") else 1.6
                 place.plot(*zip(*ordered, strict=True), marker="o", ms=4.5, lw=width, color=shade[name], label=name)
-            if log:
-                place.set(xscale="log", yscale="log")
+            values = [y for points in arms.values() for _, y in points]
+            if log and max(values) >= 10 * min(values) > 0:
+                place.set_yscale("log")
             else:
                 place.set_ylim(bottom=0)
+            if log:
+                place.set_xscale("log")
+            else:
                 place.set_xticks(sorted({x for points in arms.values() for x, _ in points}))
                 place.tick_params(axis="x", labelrotation=45, labelsize=8)
             place.set_xlabel(across)
