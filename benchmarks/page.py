@@ -463,7 +463,9 @@ def write(folder: Path, docs: Path) -> Path:
             command += f"{', '.join(missing)}: {NOT}.\n\n"
         sections.append(f"## {title}\n\n{command}{text.strip()}")
     targets = table(["", "target", "measured", ""], results.targets)
-    front = [HEAD, f"## Targets\n\nThe median decides.\n\n{targets}"]
+    small = any(one["quick"] for one in results.files.values())
+    note = "\n\n**Some results are from small settings (`--quick`): their figures mean nothing.**" if small else ""
+    front = [HEAD + note, f"## Targets\n\nThe median decides.\n\n{targets}"]
     text = "\n\n".join([*front, *sections, f"## Where and when\n\n{where(results)}"])
     docs.mkdir(parents=True, exist_ok=True)
     file = docs / "benchmarks.md"
