@@ -325,7 +325,8 @@ def score(reference: Any, args: Any, prefix: int) -> dict[str, Any]:
     found = []
     for count in args.candidates:
         draw = random.Random(0)
-        prompts = [words(draw, prefix + 30) for _ in range(max(1, 16 // count))]
+        persona = words(draw, prefix)
+        prompts = [persona + words(draw, 30) for _ in range(max(1, 64 // count))]
         rows = [(prompt, words(draw, draw.randrange(44, 67))) for prompt in prompts for _ in range(count)]
         ids = [prompt + answer for prompt, answer in rows]
         labels = [[-100] * len(prompt) + answer for prompt, answer in rows]

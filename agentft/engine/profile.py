@@ -41,7 +41,7 @@ class Profile:
         threads: CPU threads.
         attention: transformers' ``attn_implementation``.
         micro_batch: rows per forward and backward pass; 0: as many as memory allows, see :mod:`agentft.train.fitting`.
-        score_batch: rows per forward pass where log-probabilities are computed.
+        score_batch: rows per forward pass where log-probabilities are computed; fewer where their logits would not fit.
         gradient_checkpointing: recompute activations in the backward pass: less memory, up to half again the time.
         share_prefix: run the tokens that all rows of a batch start with (the persona) once per batch.
         notes: why, for people.
@@ -53,7 +53,7 @@ class Profile:
     threads: int = 1
     attention: str = "sdpa"
     micro_batch: int = 0
-    score_batch: int = 16
+    score_batch: int = 64
     gradient_checkpointing: bool = False
     share_prefix: bool = True
     notes: tuple[str, ...] = ()

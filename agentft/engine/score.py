@@ -6,7 +6,7 @@ its logits are by far the largest tensor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from agentft.engine.tree import Tree, grow, refuse, why_not
@@ -16,6 +16,8 @@ from agentft.engine.virtual import in_hidden_states, virtual_tokens
 T = TypeVar("T")
 # A tree is used where it has at most this share of the padded rows' tokens.
 SAVED = 0.95
+# Logits of one pass when scoring: 2 ** 27 are half a gigabyte in float32.
+LOGITS = 1 << 27
 
 
 def pad(rows: Sequence[Sequence[int]], value: int) -> Any:
@@ -67,14 +69,14 @@ def summed(
     """Sum of the log-probabilities (natural logarithm) of the supervised tokens, and their number, per owner.
 
     Args:
-        rows: owner below ``count``, token ids, labels; run in this order, ``size`` at a time. What follows one another and begins alike is
-            run once.
+        rows: owner below ``count``, token ids, labels; run in this order, up to ``size`` at a time, fewer where their logits would be
+            more than ``LOGITS``. What follows one another and begins alike is run once.
     """
     import torch
 
     sums, counts = [0.0] * count, [0] * count
-    for start in range(0, len(rows), size):
-        batch = rows[start : start + size]
+    room = LOGITS // model.config.get_text_config().vocab_size
+    for batch in _batches(rows, size, room):
         tensors = (
             pad([ids for _, ids, _ in batch], pad_token_id),
             pad([[1] * len(ids) for _, ids, _ in batch], 0),
@@ -86,6 +88,21 @@ def summed(
             sums[batch[row][0]] -= loss
             counts[batch[row][0]] += 1
     return list(zip(sums, counts, strict=True))
+
+
+def _batches(rows: Sequence[tuple[int, Sequence[int], Sequence[int]]], size: int, room: int) -> Iterator[list[Any]]:
+    """Up to ``size`` rows with up to ``room`` labels, or a single one with more."""
+    batch: list[Any] = []
+    labels = 0
+    for row in rows:
+        more = sum(label != -100 for label in row[2])
+        if batch and (len(batch) == size or labels + more > room):
+            yield batch
+            batch, labels = [], 0
+        batch.append(row)
+        labels += more
+    if batch:
+        yield batch
 
 
 def on_tree(model: Any, input_ids: Any, attention_mask: Any, run: Callable[[Tree], T]) -> T | None:

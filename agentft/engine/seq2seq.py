@@ -173,8 +173,9 @@ class Seq2SeqAgent:
                 rows.append((index, self.encoder.source(prompt.messages)[0], self.encoder.target(answer)[0]))
         rows.sort(key=lambda row: len(row[1]) + len(row[2]))
         found = [(0.0, 0)] * len(examples)
-        for start in range(0, len(rows), self.profile.score_batch):
-            batch = rows[start : start + self.profile.score_batch]
+        size = min(16, self.profile.score_batch)  # logits of every position, not of the labels alone
+        for start in range(0, len(rows), size):
+            batch = rows[start : start + size]
             sources, targets = [row[1] for row in batch], [row[2] for row in batch]
             tensors = (pad(sources, self.tokenizer.pad_token_id), pad([[1] * len(one) for one in sources], 0), pad(targets, -100))
             with torch.inference_mode():
