@@ -88,7 +88,7 @@ def attend(
     if window is not None and window >= tree.longest:
         window = None
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if query.device.type == "cuda":
+    if _flexible(query):
         return _flex(query, key, value, tree, scale, window).transpose(1, 2).contiguous(), None
     return _function().apply(query, key, value, tree, scale, window), None
 
@@ -99,11 +99,18 @@ def _declared(module: Any, tree: Tree) -> bool:
     return window is not None and 0 < window < tree.longest
 
 
+def _flexible(query: Any) -> bool:
+    """Whether FlexAttention has a kernel here; else the pieces run as plain products."""
+    import importlib.util
+
+    return bool(query.device.type == "cuda" and query.shape[-1] >= 16 and importlib.util.find_spec("triton") is not None)
+
+
 def _flex(query: Any, key: Any, value: Any, tree: Tree, scale: float, window: int | None) -> Any:
     """The same through FlexAttention, compiled on a GPU."""
     from torch.nn.attention.flex_attention import flex_attention
 
-    function = _compiled() if query.device.type == "cuda" else flex_attention
+    function = _compiled() if _flexible(query) else flex_attention
     return function(query, key, value, block_mask=block_mask(tree, window), scale=scale, enable_gqa=query.shape[1] != key.shape[1])
 
 
