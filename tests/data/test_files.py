@@ -50,8 +50,8 @@ BAD_ROWS = [
     ('{"messages": [{"role": "user", "content": 3}]}', "a.jsonl:2: message content must be text, not int"),
     ('{"messages": [{"role": "user", "content": "x", "weight": 1}]}', "a.jsonl:2: unknown message key 'weight'"),
     (
-        '{"messages": [{"role": "assistant", "content": "x", "train": 0.5}]}',
-        "a.jsonl:2: message key 'train' must be true or false, not 0.5",
+        '{"messages": [{"role": "assistant", "content": "x", "train": -0.5}]}',
+        "a.jsonl:2: message key 'train' must be true, false or a weight from 0 to 10, not -0.5",
     ),
 ]
 
