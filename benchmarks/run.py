@@ -56,7 +56,7 @@ CASES = [
     Case(
         "sft-prefix",
         "training.py",
-        "sft --prefix 0,128,512 --arms tuned,agentft --repeats 1 --steps 2",
+        "sft --prefix 0,128,512 --arms tuned,agentft --repeats 1 --steps 1",
         f"sft {SMALL} --prefix 0,64 --arms tuned,agentft",
         3,
     ),
