@@ -48,10 +48,10 @@ class Case:
 SMALL = "--batch 4 --steps 1 --repeats 2"
 FEW = "--rows 8 --new 8 --repeats 2"
 CASES = [
-    Case("sft", "training.py", "sft --repeats 2 --steps 1", f"sft {SMALL} --prefix 64 --memory", 15),
-    Case("dpo", "training.py", "dpo --repeats 1 --steps 2", f"dpo {SMALL} --prefix 64 --memory", 22),
-    Case("score", "training.py", "score --candidates 8,16 --repeats 2", "score --prefix 64 --repeats 2 --candidates 1,4", 5),
-    Case("generation", "generation.py", "--rows 64 --new 64 --repeats 2", f"{FEW} --prefix 64 --memory", 4),
+    Case("sft", "training.py", "sft --repeats 5 --steps 1 --memory", f"sft {SMALL} --prefix 64 --memory", 15),
+    Case("dpo", "training.py", "dpo --repeats 3 --steps 2", f"dpo {SMALL} --prefix 64 --memory", 22),
+    Case("score", "training.py", "score --candidates 1,4,8,16 --repeats 2", "score --prefix 64 --repeats 2 --candidates 1,4", 5),
+    Case("generation", "generation.py", "--rows 64 --new 64 --repeats 5", f"{FEW} --prefix 64 --memory", 4),
     Case("llamacpp", "llamacpp.py", "--rows 64 --new 64 --slots 8 32", f"{FEW} --prefix 64 --slots 4", 4, ("xllamacpp", "llamacpp")),
     Case(
         "sft-prefix",
