@@ -226,6 +226,7 @@ def test_a_recipe_may_train_on_preferences_after_demonstrations(job):
     assert [s["name"] for s in again["stages"] if s["name"].startswith("train")] == ["train-0"]
 
 
+@pytest.mark.slow
 def test_weights_of_messages_reach_preview_and_training(job):
     talks = [json.loads(line) for line in (job / "talks.jsonl").read_text("utf-8").splitlines()]
     for number, talk in enumerate(talks):
