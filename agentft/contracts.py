@@ -233,6 +233,11 @@ class Backend(Protocol):
         ...
 
 
+def settled(done: Mapping[str, Response] | None) -> dict[str, Response]:
+    """What a backend takes over of ``done``: everything but errors, which are tried again."""
+    return {key: response for key, response in (done or {}).items() if response.finish != "error"}
+
+
 @dataclass(frozen=True)
 class CriticContext:
     """What a critic may use besides prompts, responses and options.

@@ -70,6 +70,35 @@ def write_rows(path: Path, count: int = 16, prefix: int = 40, seed: int = 0, sup
     return path
 
 
+def sft_trainer(model: ModelRef, profile, rows, folder: Path, **changes):
+    """Our trainer for ``rows`` as training would make it, but for a full model and no checkpoints; ``changes``: of TRL's SFTConfig."""
+    import trl
+
+    from agentft.engine.models import load_model, load_tokenizer
+    from agentft.train.loop import Collator, EpochOrder, Trainer
+
+    settings = {
+        "output_dir": str(folder),
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "remove_unused_columns": False,
+        "max_length": None,
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "report_to": [],
+    }
+    return Trainer(
+        order=EpochOrder(rows.lengths, 4, 0),
+        ids=rows.ids,
+        share_prefix=True,
+        model=load_model(model, profile, trainable=True),
+        args=trl.SFTConfig(**settings, **changes),
+        data_collator=Collator(2),
+        train_dataset=rows.dataset,
+        processing_class=load_tokenizer(model),
+    )
+
+
 def tiny_encoder(folder: Path, seed: int = 0, **changes) -> ModelRef:
     """Write a random two-layer BERT with a WordPiece tokenizer of single characters to ``folder``."""
     import torch

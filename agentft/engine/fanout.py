@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import Field
 
-from agentft.contracts import AgentSource, GenerationSettings
+from agentft.contracts import AgentSource, GenerationSettings, settled
 from agentft.engine.optional import need
 from agentft.errors import AgentftError, DataError
 from agentft.recipe_parts import PartUse
@@ -78,7 +78,7 @@ class RayBackend:
         Raises:
             DataError: the workers cannot open the backend.
         """
-        kept = {key: response for key, response in (done or {}).items() if response.finish != "error"}
+        kept = settled(done)
         answers: dict[int, Response] = {}
         open_: dict[int, list[int]] = {}
         for number, piece in enumerate(pieces(prompts, settings.batch_size, self.config.workers)):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from agentft.contracts import GenerationSettings
+from agentft.contracts import GenerationSettings, settled
 from agentft.engine.choices import Node, Walk, choices_of, processor, said, trie
 from agentft.engine.decode import unsupported
 from agentft.engine.packed import Packed
@@ -79,7 +79,7 @@ class TransformersBackend:
         A prompt with ``meta.choices`` is answered with exactly one of these texts, greedily or drawn token by token among the
         tokens that lead to one of them, however long the choice is. Such prompts never run together with others.
         """
-        done = {key: response for key, response in (done or {}).items() if response.finish != "error"}
+        done = settled(done)
         report = on_batch or (lambda _: None)
         encoded: list[tuple[int, list[int]]] = []
         tries: dict[int, Node] = {}

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from agentft.contracts import AgentSource, GenerationSettings
+from agentft.contracts import AgentSource, GenerationSettings, settled
 from agentft.engine.choices import choices_of, closest
 from agentft.engine.servers import Servers
 from agentft.errors import DataError, MissingDependency, UserError
@@ -117,7 +117,7 @@ class HttpBackend:
             import httpx
         except ImportError:
             raise MissingDependency("a model behind a url needs the package 'httpx': pip install httpx") from None
-        known = {key: response for key, response in (done or {}).items() if response.finish != "error"}
+        known = settled(done)
         answers: dict[int, Response] = {i: known[one.id] for i, one in enumerate(prompts) if one.id in known}
         waiting = [index for index in range(len(prompts)) if index not in answers]
         servers = Servers(self.urls, self.give_up, self.retries, self.backoff, self.patience)

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import Field
 
-from agentft.contracts import AgentSource, GenerationSettings
+from agentft.contracts import AgentSource, GenerationSettings, settled
 from agentft.engine.choices import choices_of, closest
 from agentft.engine.generate import seed_of
 from agentft.engine.optional import need
@@ -84,7 +84,7 @@ class LlamaCppBackend:
         What ``done`` holds is not computed again, except for errors. ``settings.batch_size`` plays no part: the slots do. A prompt
         with ``meta.choices`` is answered with exactly one of these texts, through a grammar.
         """
-        known = {key: response for key, response in (done or {}).items() if response.finish != "error"}
+        known = settled(done)
         answers: dict[int, Response] = {}
         rows: list[tuple[int, list[int]]] = []
         report = on_batch or (lambda _: None)

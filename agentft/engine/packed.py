@@ -7,7 +7,6 @@ products are the same sums, to rounding. And a row's sums do not depend on how m
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,13 +73,6 @@ def _version(weight: Any) -> int:
 
 def _room(layers: Any) -> bool:
     """Whether the copies take no more than half of the memory that is free."""
-    needed = sum(layer.weight.numel() * 4 for layer in layers)
-    try:
-        with open("/proc/meminfo", encoding="ascii") as stream:
-            free = next(int(line.split()[1]) * 1024 for line in stream if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):  # not Linux
-        try:
-            free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        except (AttributeError, ValueError, OSError):
-            return False
-    return needed <= free / 2
+    from agentft.engine.memory import available
+
+    return sum(layer.weight.numel() * 4 for layer in layers) <= available("cpu") / 2

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from agentft.engine.tree import Tree, grow, refuse, why_not
 from agentft.engine.tree_attention import NotShared, attending, no_longer
-from agentft.engine.virtual import in_hidden_states, virtual_tokens
+from agentft.engine.virtual import in_hidden_states
 
 T = TypeVar("T")
 # A tree is used where it has at most this share of the padded rows' tokens.
@@ -38,8 +38,8 @@ def token_losses(
         input_ids: (B, T), padded on the right.
         attention_mask: (B, T), 0 on padding.
         labels: (B, T), -100 where nothing is learned. ``labels[:, t]`` is predicted at position ``t - 1``.
-        share_prefix: run what rows have in common once (see :mod:`agentft.engine.tree`). Not done with virtual tokens, which
-            PEFT puts in front of whatever it is given.
+        share_prefix: run what rows have in common once (see :mod:`agentft.engine.tree`). Not done where
+            :func:`agentft.engine.tree.why_not` has a reason.
         smoothing: label smoothing (Szegedy et al. 2016): with e, the loss is ``(1 - e) * nll + e * mean over the vocabulary of -log p``.
 
     Returns:
@@ -111,7 +111,7 @@ def on_tree(model: Any, input_ids: Any, attention_mask: Any, run: Callable[[Tree
     Returns: what ``run`` returned, or None where a tree saves nothing or the model must see ordinary rows.
     """
     inner = unwrapped(model)
-    if len(input_ids) < 2 or virtual_tokens(inner) or why_not(inner):
+    if len(input_ids) < 2 or why_not(inner):
         return None
     rows = [row[:length] for row, length in zip(input_ids.tolist(), attention_mask.sum(1).tolist(), strict=True)]
     tree = grow(rows, input_ids.device)

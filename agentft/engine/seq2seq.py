@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from agentft.components import ModelRef
-from agentft.contracts import GenerationSettings
+from agentft.contracts import GenerationSettings, settled
 from agentft.engine.profile import Profile
 from agentft.errors import DataError
 from agentft.records import Example, Message, Response
@@ -89,7 +89,7 @@ class Seq2SeqAgent:
         settings = settings or GenerationSettings()
         if settings.temperature:
             raise DataError("an encoder-decoder answers by beam search; set temperature to 0")
-        known = {key: response for key, response in (done or {}).items() if response.finish != "error"}
+        known = settled(done)
         asked = [Example(str(i), (Message("user", one),)) if isinstance(one, str) else one for i, one in enumerate(prompts)]
         sources = [self.encoder.source(example.messages)[0] for example in asked]
         order = sorted(range(len(asked)), key=lambda index: (-len(sources[index]), asked[index].id, index))

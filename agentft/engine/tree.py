@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from agentft.engine.tree_half import Leaves, side_by_side
+from agentft.engine.virtual import virtual_tokens
 
 # A segment is worth its overhead from so many saved tokens on.
 WORTH = 16
@@ -55,12 +56,12 @@ class Tree:
     def __len__(self) -> int:
         return len(self.input_ids)
 
-    @property
+    @cached_property
     def levels(self) -> int:
         """Segments on the longest path."""
         return 1 + max(segment.level for segment in self.segments)
 
-    @property
+    @cached_property
     def longest(self) -> int:
         """Tokens of the longest row."""
         return int(self.positions.max()) + 1
@@ -162,6 +163,8 @@ def why_not(model: Any) -> str:
     config = model.config.get_text_config()
     if said := getattr(config, REFUSED, ""):
         return said
+    if virtual_tokens(model):
+        return "virtual tokens, which PEFT puts in front of whatever it is given"
     kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
     if kinds:
         return f"layers with {', '.join(sorted(kinds))}"

@@ -46,8 +46,7 @@ def _here(train: Callable[[TrainJob, Profile], TrainResult], job: TrainJob) -> T
         profile = replace(profile, device=f"cuda:{processes.local_rank()}")
     profile.apply()
     with quiet_libraries():
-        # One process cannot go back alone: the others wait for it in the middle of a step.
-        return backing_off(job, profile, train) if processes.world() == 1 else train(job, profile)
+        return backing_off(job, profile, train)
 
 
 def claim(job: TrainJob) -> TrainResult | None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from agentft import processes
 from agentft.contracts import TrainJob, TrainResult
 from agentft.engine.digest import write_json
 from agentft.errors import TrainingError
@@ -153,7 +153,7 @@ def backing_off(job: TrainJob, profile: Profile, train: Callable[[TrainJob, Prof
 
 def _half(job: TrainJob, micro: int) -> int | None:
     """The largest micro-batch of at most half of ``micro``; None where there is none or it would change the result."""
-    if not getattr(job.config, "micro_batch_is_free", False) or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if not getattr(job.config, "micro_batch_is_free", False) or processes.world() > 1:
         return None  # other processes do not know, and would wait for ever
     smaller = [n for n in range(1, micro // 2 + 1) if job.config.batch_size % n == 0]
     return max(smaller, default=None)

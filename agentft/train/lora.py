@@ -21,9 +21,9 @@ def fuse(model: Any) -> int:
     """
     from peft.tuners.lora.layer import Linear
 
-    layers = [module for module in model.modules() if type(module) is Linear and _plain(module)]
+    layers: list[Any] = [module for module in model.modules() if type(module) is Linear and _plain(module)]
     for layer in layers:
-        setattr(layer, "forward", _forward(layer))  # noqa: B010 - mypy takes an assignment for one to the class
+        layer.forward = _forward(layer)
     return len(layers)
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from agentft import processes
 from agentft.contracts import TrainJob, TrainResult
 from agentft.engine.tree import why_not
-from agentft.engine.virtual import virtual_tokens
 from agentft.errors import TrainingError
 from agentft.train.adapters import start_prefix
 from agentft.train.fitting import OutOfMemory, ran_out
@@ -103,8 +102,7 @@ def _rows_alone(trainer: Any) -> str:
     """A sentence where the persona cannot be run once for all rows of a batch, and why."""
     if not getattr(trainer, "_share", False):
         return ""
-    model = trainer.accelerator.unwrap_model(trainer.model).train()
-    reason = "virtual tokens" if virtual_tokens(model) else why_not(model)
+    reason = why_not(trainer.accelerator.unwrap_model(trainer.model).train())
     return f"what rows have in common is run for every row of its own: {reason}" if reason else ""
 
 

@@ -7,38 +7,15 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import write_rows
+from tiny import sft_trainer, write_rows
 
-from agentft.engine.models import load_model, load_tokenizer
-from agentft.train.loop import Collator, EpochOrder, Trainer
+from agentft.train.loop import EpochOrder, Trainer
 from agentft.train.rows import read_rows
 
 
 @pytest.fixture
 def trainer(tiny_ref, cpu, tmp_path):
-    import trl
-
-    rows = read_rows(write_rows(tmp_path / "rows.jsonl", 12))
-    settings = {
-        "output_dir": str(tmp_path / "o"),
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "remove_unused_columns": False,
-        "max_length": None,
-        "dataset_kwargs": {"skip_prepare_dataset": True},
-        "report_to": [],
-    }
-    return Trainer(
-        order=EpochOrder(rows.lengths, 4, 0),
-        ids=rows.ids,
-        share_prefix=True,
-        model=load_model(tiny_ref, cpu, trainable=True),
-        args=trl.SFTConfig(**settings),
-        data_collator=Collator(2),
-        train_dataset=rows.dataset,
-        processing_class=load_tokenizer(tiny_ref),
-    )
+    return sft_trainer(tiny_ref, cpu, read_rows(write_rows(tmp_path / "rows.jsonl", 12)), tmp_path / "o")
 
 
 @pytest.mark.parametrize("items", [None, 57])

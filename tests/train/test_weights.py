@@ -6,14 +6,14 @@ import dataclasses
 import json
 
 import pytest
-from tiny import SYSTEM, write_rows
+from tiny import SYSTEM, sft_trainer, write_rows
 
 from agentft.contracts import DataContext
-from agentft.engine.models import load_model, load_tokenizer
+from agentft.engine.models import load_tokenizer
 from agentft.errors import TrainingError
 from agentft.records import Example, Message
 from agentft.render import Renderer, render_rows
-from agentft.train.loop import Collator, EpochOrder, Trainer
+from agentft.train.loop import Collator
 from agentft.train.rows import read_rows
 
 
@@ -29,31 +29,6 @@ def rows_of(tmp_path, tiny_ref, *examples):
         Renderer(load_tokenizer(tiny_ref), SYSTEM), examples, path, max_length=512, overflow="error", ctx=DataContext(), max_dropped=1
     )
     return read_rows(path)
-
-
-def make(tiny_ref, cpu, tmp_path, rows, **changes):
-    import trl
-
-    settings = {
-        "output_dir": str(tmp_path / "o"),
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "remove_unused_columns": False,
-        "max_length": None,
-        "dataset_kwargs": {"skip_prepare_dataset": True},
-        "report_to": [],
-    }
-    return Trainer(
-        order=EpochOrder(rows.lengths, 4, 0),
-        ids=rows.ids,
-        share_prefix=True,
-        model=load_model(tiny_ref, cpu, trainable=True),
-        args=trl.SFTConfig(**settings, **changes),
-        data_collator=Collator(2),
-        train_dataset=rows.dataset,
-        processing_class=load_tokenizer(tiny_ref),
-    )
 
 
 def loss_and_gradient(trainer, rows, items=None):
@@ -100,7 +75,7 @@ def test_the_loss_is_the_weighted_sum_over_the_number_of_supervised_tokens(tmp_p
     import torch
 
     rows = rows_of(tmp_path, tiny_ref, conversation("a", 0.5, None, 3), conversation("b", None, 0.1), conversation("c", False, 2))
-    trainer = make(tiny_ref, cpu, tmp_path, rows)
+    trainer = sft_trainer(tiny_ref, cpu, rows, tmp_path / "o")
     trainer._share = share
     expected, count = 0.0, 0
     with torch.no_grad():
@@ -124,7 +99,7 @@ def test_a_weight_of_one_half_halves_the_gradient_of_its_message_and_of_no_other
     found = {}
     for name, trains in {"both": (None, None), "half": (0.5, None), "first": (None, False), "second": (False, None)}.items():
         rows = rows_of(tmp_path, tiny_ref, conversation("a", *trains))
-        found[name] = loss_and_gradient(make(tiny_ref, cpu, tmp_path, rows), rows, items=20)
+        found[name] = loss_and_gradient(sft_trainer(tiny_ref, cpu, rows, tmp_path / "o"), rows, items=20)
     for one in range(len(found["both"][1])):
         first, second = found["first"][1][one], found["second"][1][one]
         assert torch.allclose(found["half"][1][one], 0.5 * first + second, rtol=1e-3, atol=1e-6)
@@ -134,11 +109,11 @@ def test_a_weight_of_one_half_halves_the_gradient_of_its_message_and_of_no_other
 
 def test_what_only_the_parent_knows_is_refused_with_weights(tmp_path, tiny_ref, cpu):
     rows = rows_of(tmp_path, tiny_ref, conversation("a", 0.5, None))
-    trainer = make(tiny_ref, cpu, tmp_path, rows)
+    trainer = sft_trainer(tiny_ref, cpu, rows, tmp_path / "o")
     trainer._ours = False  # as with several processes
     with pytest.raises(TrainingError, match="messages with a weight"):
         loss_and_gradient(trainer, rows)
-    dft = make(tiny_ref, cpu, tmp_path, rows, loss_type="dft")
+    dft = sft_trainer(tiny_ref, cpu, rows, tmp_path / "o", loss_type="dft")
     with pytest.raises(TrainingError, match="messages with a weight"):
         loss_and_gradient(dft, rows)
 
