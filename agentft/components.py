@@ -7,8 +7,9 @@ targets are in :mod:`agentft.contracts`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,52 @@ class BackendSpec(CodeSpec):
     reads: str = "safetensors"
 
     kind: ClassVar[str] = "backend"
+
+
+@dataclass(frozen=True)
+class ToolSpec(CodeSpec):
+    """A function that an agent may call: ``(arguments, ctx: ToolContext) -> str``; a persona names it as ``{use: namespace/name}``.
+
+    Attributes:
+        parameters: JSON schema of the arguments, ``type: object``; they are checked before the function is called.
+        function: name that the model calls; empty: ``name`` with underscores.
+        writes: it changes something; listings show it.
+
+    An exception of the function is answered to the model as an error.
+    """
+
+    parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object", "properties": {}}, kw_only=True)
+    function: str = field(default="", kw_only=True)
+    writes: bool = field(default=False, kw_only=True)
+    consumes: str = "arguments"
+    produces: str = "answer"
+
+    kind: ClassVar[str] = "tool"
+
+
+@dataclass(frozen=True)
+class EnvironmentSpec(CodeSpec):
+    """Tasks with tools and users: ``(config, ctx: SuiteContext) -> Suite``, see :mod:`agentft.environments`."""
+
+    consumes: str = "agent"
+    produces: str = "episode"
+
+    kind: ClassVar[str] = "environment"
+
+
+@dataclass(frozen=True)
+class ExporterSpec(CodeSpec):
+    """Writes an agent in some form: ``(job: ExportJob) -> ExportResult``, named by ``agentft export --to NAME``.
+
+    Attributes:
+        kinds: what it can export: ``model`` (chat models), ``head``, ``encoder``, ``seq2seq``, ``reward``.
+    """
+
+    kinds: tuple[str, ...] = field(default=("model",), kw_only=True)
+    consumes: str = "agent"
+    produces: str = "files"
+
+    kind: ClassVar[str] = "exporter"
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,15 @@ from agentft.components import (
     BackendSpec,
     CommandSpec,
     CriticSpec,
+    EnvironmentSpec,
     EvaluatorSpec,
+    ExporterSpec,
     LossSpec,
     ModelRef,
     PersonaSpec,
     SourceSpec,
     TemplateSpec,
+    ToolSpec,
     TrainerSpec,
     TransformSpec,
 )
@@ -128,6 +131,36 @@ def agentft_backends() -> Iterable[BackendSpec]:
     """Contribute generation backends, named in a recipe under ``generation.backend``.
 
     The target is called as ``(agent, config) -> Backend``. A failure of one prompt is returned, not raised.
+    """
+    return ()
+
+
+@hookspec
+def agentft_tools() -> Iterable[ToolSpec]:
+    """Contribute functions that an agent may call, named by a persona under ``tools`` as ``{use: namespace/name}``.
+
+    The target is called as ``(arguments, ctx: ToolContext) -> str`` with arguments that fit the descriptor's schema. What it raises is
+    answered to the model as an error and counted.
+    """
+    return ()
+
+
+@hookspec
+def agentft_environments() -> Iterable[EnvironmentSpec]:
+    """Contribute tasks with tools and users, named by ``agentft simulate``.
+
+    The target is called as ``(config, ctx: SuiteContext) -> Suite``: tasks, a fresh environment and user for each, and whether an
+    episode succeeded (see :mod:`agentft.environments`).
+    """
+    return ()
+
+
+@hookspec
+def agentft_exporters() -> Iterable[ExporterSpec]:
+    """Contribute forms to export an agent in, named by ``agentft export --to``.
+
+    The target is called as ``(job: ExportJob) -> ExportResult`` and leaves its files in ``job.out``; what it wrote is read back and
+    compared with the agent before it is called good.
     """
     return ()
 

@@ -41,6 +41,9 @@ CONTRIBUTIONS: dict[str, type[components.Spec]] = {
     "agentft_critics": components.CriticSpec,
     "agentft_evaluators": components.EvaluatorSpec,
     "agentft_backends": components.BackendSpec,
+    "agentft_tools": components.ToolSpec,
+    "agentft_environments": components.EnvironmentSpec,
+    "agentft_exporters": components.ExporterSpec,
     "agentft_commands": components.CommandSpec,
 }
 

@@ -201,6 +201,9 @@ class Response:
         finish: ``stop`` (a stop token was reached), ``length`` (cut at the limit) or ``error``.
         tokens: number of generated tokens, the stop token included.
         error: why there is no text, when ``finish`` is ``error``.
+        calls: tools that the agent calls, ``{"name": str, "arguments": dict}`` each; ``text`` is what it says besides.
+        malformed: why a text that meant to call a tool is no call; ``text`` then holds all of it, and ``calls`` nothing.
+        prompt_tokens: tokens of the prompt as the model read it; 0 where the backend does not tell.
     """
 
     id: str
@@ -208,13 +211,26 @@ class Response:
     finish: str = "stop"
     tokens: int = 0
     error: str = ""
+    calls: tuple[Mapping[str, Any], ...] = ()
+    malformed: str = ""
+    prompt_tokens: int = 0
+
+    @property
+    def message(self) -> Message:
+        """The answer as the assistant's message."""
+        return Message("assistant", self.text, tool_calls=self.calls)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"id": self.id, "text": self.text, "finish": self.finish, "tokens": self.tokens, "error": self.error}
+        data: dict[str, Any] = {"id": self.id, "text": self.text, "finish": self.finish, "tokens": self.tokens, "error": self.error}
+        if self.calls:
+            data["calls"] = [dict(call) for call in self.calls]
+        if self.malformed:
+            data["malformed"] = self.malformed
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Response:
-        return cls(**data)
+        return cls(**{**data, "calls": tuple(data.get("calls") or ())})
 
 
 @dataclass(frozen=True)

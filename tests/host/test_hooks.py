@@ -23,6 +23,9 @@ SIGNATURES = {
     "agentft_critics": "() -> 'Iterable[CriticSpec]'",
     "agentft_evaluators": "() -> 'Iterable[EvaluatorSpec]'",
     "agentft_backends": "() -> 'Iterable[BackendSpec]'",
+    "agentft_tools": "() -> 'Iterable[ToolSpec]'",
+    "agentft_environments": "() -> 'Iterable[EnvironmentSpec]'",
+    "agentft_exporters": "() -> 'Iterable[ExporterSpec]'",
     "agentft_commands": "() -> 'Iterable[CommandSpec]'",
     "agentft_check_recipe": "(recipe: 'Recipe', catalog: 'Catalog') -> 'Iterable[Problem]'",
     "agentft_resolve_model": "(reference: 'str') -> 'ModelRef | None'",
@@ -107,6 +110,27 @@ def test_hook_agentft_evaluators(host):
 
 def test_hook_agentft_backends(host):
     assert host.catalog.get("backend", "transformers").spec.consumes == "prompt"
+
+
+def test_hook_agentft_tools(host):
+    from agentft.environments import ToolContext
+
+    entry = host.catalog.get("tool", "weather/forecast")
+    assert entry.spec.parameters["required"] == ["day"] and not entry.spec.writes
+    assert host.catalog.target(entry)({"day": 2}, ToolContext()) == "Day 2: dry."
+
+
+def test_hook_agentft_environments(host):
+    from agentft.environments import SuiteContext
+
+    suite = host.catalog.target(host.catalog.get("environment", "weather/station"))(None, SuiteContext())
+    world = suite.open(suite.tasks[0])
+    assert world.call("forecast", {"day": 1}).content == "Day 1: dry." and world.call("storm", {}).error
+
+
+def test_hook_agentft_exporters(host, tmp_path):
+    entry = host.catalog.get("exporter", "weather/postcard")
+    assert entry.spec.kinds == ("model",) and entry.distribution == "agentft-weather"
 
 
 def test_hook_agentft_commands(install):

@@ -4,7 +4,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import agentft
-from agentft.components import CriticSpec, EvaluatorSpec, LossSpec, ModelRef, PersonaSpec, SourceSpec, TemplateSpec, TransformSpec
+from agentft.components import (
+    CriticSpec,
+    EnvironmentSpec,
+    EvaluatorSpec,
+    ExporterSpec,
+    LossSpec,
+    ModelRef,
+    PersonaSpec,
+    SourceSpec,
+    TemplateSpec,
+    ToolSpec,
+    TransformSpec,
+)
+from agentft.environments import SimTask, ToolAnswer
 from agentft.errors import Problem
 from agentft.records import Example, Feedback, Message, Score, Verdict
 
@@ -52,6 +65,51 @@ def agentft_critics():
 @agentft.hookimpl
 def agentft_evaluators():
     return [EvaluatorSpec("mentions-sky", "Share of answers that mention the sky", "fake_weather:mentions_sky")]
+
+
+@agentft.hookimpl
+def agentft_tools():
+    parameters = {"type": "object", "properties": {"day": {"type": "integer"}}, "required": ["day"]}
+    return [ToolSpec("forecast", "Weather of a day", "fake_weather:forecast", parameters=parameters)]
+
+
+def forecast(arguments, ctx):
+    return f"Day {arguments['day']}: dry."
+
+
+@agentft.hookimpl
+def agentft_environments():
+    return [EnvironmentSpec("station", "One question about the weather", "fake_weather:Station")]
+
+
+class Station:
+    """A suite and its environment in one: there is no state."""
+
+    policy = ""
+    tasks = (SimTask("rain", facts=(("dry",),)),)
+    tools = ({"name": "forecast", "description": "Weather of a day", "parameters": {"type": "object", "properties": {}}},)
+    violations = ()
+
+    def __init__(self, config, ctx):
+        self.config = config
+
+    def open(self, task):
+        return self
+
+    def call(self, name, arguments):
+        return ToolAnswer(forecast(arguments, None)) if name == "forecast" else ToolAnswer(f"no tool '{name}'", error=True)
+
+    def state(self):
+        return ""
+
+
+@agentft.hookimpl
+def agentft_exporters():
+    return [ExporterSpec("postcard", "The persona on a postcard", "fake_weather:postcard")]
+
+
+def postcard(job):
+    (job.out / "postcard.txt").write_text(job.system, "utf-8")
 
 
 @agentft.hookimpl

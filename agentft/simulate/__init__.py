@@ -1,0 +1,1 @@
+"""Agents in conversations with tools and users: episodes, success, pass^k."""
