@@ -206,6 +206,7 @@ def test_killed_anywhere_the_same_command_gives_the_same_result(job):
     assert not list((job / "killed" / "stages").glob("*.partial"))
 
 
+@pytest.mark.slow
 def test_a_recipe_may_train_on_preferences_after_demonstrations(job):
     pairs = [{"prompt": f"Where is shelf {n}?", "chosen": f"Please turn left at {n}.", "rejected": "No idea, go away."} for n in range(12)]
     (job / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)), "utf-8")

@@ -103,6 +103,7 @@ def test_a_round_is_promoted_and_rolled_back(recipe):
     assert not [path for path in Store(recipe / "runs").unused() if path.name in row["stages"].values()], "gc keeps what rounds refer to"
 
 
+@pytest.mark.slow
 def test_a_rejected_round_keeps_the_champion_and_its_data_and_exits_with_1(recipe):
     data = refine(recipe, "--set", f"refine.gate={SHUT}", code=1)
     row = data["rounds"][0]

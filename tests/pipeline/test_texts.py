@@ -57,9 +57,8 @@ def stages(manifest: dict) -> dict[str, dict]:
     return {stage["name"]: stage["summary"] for stage in manifest["stages"]}
 
 
-@pytest.mark.parametrize(
-    "strategies", [pytest.param(("full", "{lora: {r: 4}}"), marks=pytest.mark.slow), ("{lora: {r: 4}}", "{lora: {r: 4}}")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("strategies", [("full", "{lora: {r: 4}}"), ("{lora: {r: 4}}", "{lora: {r: 4}}")])
 def test_texts_and_then_conversations(strategies, models, tmp_path):
     train = f"{{use: clm, {FAST}, block: 32, strategy: {strategies[0]}}}, {{use: sft, {FAST}, strategy: {strategies[1]}}}"
     manifest, report = run(write(tmp_path, models["chat"], f"{NOTES}, {TALKS}", train, "text-perplexity, perplexity"))

@@ -136,6 +136,7 @@ def test_the_adapter_moves_the_model_does_not_and_chosen_becomes_likelier(tmp_pa
     assert abs(lines[0]["margin"]) < 1e-5, "at the start the model is its own reference"
 
 
+@pytest.mark.slow
 def test_an_adapter_is_continued_and_the_reference_may_be_another_one(tmp_path, tiny_ref):
     from safetensors.torch import load_file
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tiny import SYSTEM
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "flat_sft.py"
@@ -30,6 +31,7 @@ def test_rows_are_those_of_agentft(tiny_ref):
         assert encode(tokenizer, SYSTEM, messages) == {"input_ids": row.input_ids, "labels": row.labels}
 
 
+@pytest.mark.slow
 def test_it_runs(tiny_ref, tmp_path):
     data = tmp_path / "talks.jsonl"
     data.write_text("\n".join(json.dumps({"messages": messages}) for messages in TALKS * 4), encoding="utf-8")

@@ -127,6 +127,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, tiny_ref):
     straight = train(job(tmp_path, tiny_ref, "straight", save_every=2))
 

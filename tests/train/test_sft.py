@@ -215,6 +215,7 @@ print(*steps)
 """
 
 
+@pytest.mark.slow
 def test_sigkill_and_a_torn_checkpoint(job, tmp_path):
     """Killed for real; then the newest checkpoint is damaged as if the kill had come while it was written."""
 
