@@ -12,6 +12,7 @@ LAYERS = [
     [
         "errors",
         "text",
+        "tool_schema",
         "rules",
         "records",
         "labelled",
