@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from agentft.errors import DataError
 from agentft.records import Example, Message
 from agentft.render.messages import context_of
+from agentft.tool_schema import function_of
 
 if TYPE_CHECKING:
     from agentft.render.conversation import Encoded, Renderer
@@ -17,6 +18,10 @@ _TALK = (
     ("我的包裹在哪里？", "您的包裹明天送达。 📦"),
     ("Thanks", "\n  You are welcome.\n"),
 )
+_TOOLS = {
+    "template": "The chat template shows the tools and writes the calls.",
+    "folded": "The chat template knows no tools: they are described behind the persona, and calls stand in <tool_call> </tool_call>.",
+}
 PROBES = (
     Example("one turn", tuple(Message(role, text) for role, text in zip(("user", "assistant"), _TALK[0], strict=True))),
     Example("three turns", tuple(Message(role, text) for pair in _TALK for role, text in zip(("user", "assistant"), pair, strict=True))),
@@ -36,6 +41,8 @@ def check(renderer: Renderer) -> list[str]:
         for number, index in enumerate(turns):
             _check_turn(renderer, example, rows[number] if len(rows) > 1 else rows[0], number if len(rows) == 1 else 0, index)
     _check_disarmed(renderer)
+    if renderer.tools:
+        _check_call(renderer)
     return _facts(renderer)
 
 
@@ -74,6 +81,28 @@ def _check_disarmed(renderer: Renderer) -> None:
     _require(same, example, "control tokens that a user types reach the model as control tokens")
 
 
+def _check_call(renderer: Renderer) -> None:
+    """A call of the persona's first tool is learned, read back as what it was, and answered in a prompt that is the row's beginning."""
+    call = {"name": str(function_of(renderer.tools[0])["name"]), "arguments": {}}
+    talk = (
+        Message("user", "Go on."),
+        Message("assistant", "", tool_calls=(call,)),
+        Message("tool", "Done."),
+        Message("assistant", "Good."),
+    )
+    example = Example("a call", talk)
+    rows = renderer.training(example)
+    spans = [(row, span) for row in rows for span in row.spans]
+    _require(len(spans) == 2, example, "not every assistant turn is supervised")
+    for (row, (start, _)), index in zip(spans, (1, 3), strict=True):
+        asked = context_of(example, index - 1)
+        prompt = renderer.prompt(asked)
+        size = len(prompt.input_ids)
+        _require(row.text[:start] == prompt.text and row.input_ids[:size] == prompt.input_ids, example, "training and prompt differ")
+        found = renderer.reading(list(takewhile(lambda label: label != -100, row.labels[size:])), asked)
+        _require(found.calls == ((call,) if index == 1 else ()), example, "what is learned is not read back as the call")
+
+
 def _leading_bos(renderer: Renderer, row: Encoded) -> int:
     bos = renderer.tokenizer.bos_token_id
     return len(list(takewhile(lambda token: token == bos, row.input_ids))) if bos is not None else 0
@@ -96,6 +125,8 @@ def _facts(renderer: Renderer) -> list[str]:
         )
     if renderer.system != renderer.given_system:
         facts.append("Special tokens in the system prompt were made ordinary text.")
+    if renderer.tools:
+        facts.append(_TOOLS[renderer.tool_mode])
     if renderer.mode == "joint":
         facts.append("A conversation is one training row.")
     else:

@@ -22,6 +22,9 @@ from agentft.records import Example, Message
 from agentft.render.messages import Chat, Disarm, check_kept, to_chat, to_tools, with_system
 from agentft.render.template import QUESTION, ChatTemplate
 from agentft.render.tokens import PieceTokenizer
+from agentft.render.tool_calls import HERMES, Form, Reading, same_calls
+from agentft.render.tool_fold import Calls, described, folded
+from agentft.render.tool_probe import find_form, unthought
 
 MASKED = -100
 RENDER_VERSION = 1  # raise it when the same input gives another row: the digest, and with it every cached row, changes
@@ -83,12 +86,17 @@ class _Layout:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """The template's input: the messages with the persona in front, the same as dictionaries, and the tools."""
+    """The template's input: the messages with the persona in front, the same as dictionaries, and the tools that the template shows.
+
+    ``calls``: per message, what it calls; ``schemas``: the tools, whoever shows them.
+    """
 
     messages: tuple[Message, ...]
     chat: Chat
     tools: list[dict[str, Any]] | None
     disarmed: int
+    calls: tuple[Calls, ...]
+    schemas: tuple[Mapping[str, Any], ...]
 
 
 class Renderer:
@@ -99,12 +107,17 @@ class Renderer:
         system: the persona's system prompt, put in front of every conversation.
         chat_template: Jinja source to use in place of the tokenizer's own.
         template_kwargs: variables for the template, for example ``{"enable_thinking": False}``.
+        tools: the persona's, ``{"name", "description", "parameters"}`` each; a conversation without tools of its own gets them.
 
     Attributes:
         mode: ``joint``: a conversation is one row. ``per-turn``: the template rewrites history (it drops thoughts, or ends
             earlier turns differently), so each supervised turn is a row of its own, with the history as the
             model will see it. Decided for each conversation by comparing texts; this is what a plain one of two turns gets.
         system_mode: ``system``, or ``folded-into-user`` where the template has no usable system role.
+        tool_mode: ``template``: the chat template shows tools and writes calls. ``folded``: it does not, or not so that calls can be read
+            back and a conversation goes on after them; tools are then described behind the system prompt, calls are written and
+            learned in Hermes' form (``<tool_call>``), and tools answer in a message of the user (``<tool_response>``).
+        form: how calls are written.
         stop_token_ids: tokens at which generation ends, the template's own first.
 
     Raises:
@@ -117,6 +130,7 @@ class Renderer:
         system: str = "",
         chat_template: str | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
     ):
         if not tokenizer.is_fast:
             raise RecipeError("the model needs a fast tokenizer (tokenizer.json)")
@@ -125,6 +139,7 @@ class Renderer:
         self.template = ChatTemplate(tokenizer, chat_template, template_kwargs)
         self._disarm = Disarm(tokenizer, self.template.text)
         self.given_system, self.system = system, self._disarm.text(system)
+        self.tools = tuple(tools)
         self.mode: Literal["joint", "per-turn"] = "joint" if self.template.keeps_history else "per-turn"
         self.system_mode: Literal["system", "folded-into-user"] = "system" if self.template.system_role else "folded-into-user"
         self.stop_token_ids = self._stop_token_ids()
@@ -228,6 +243,47 @@ class Renderer:
         text = text.rpartition(mark)[2] if mark else text
         return self._disarm.special.sub("", text).strip()
 
+    def reading(self, ids: Sequence[int], prompt: Example) -> Reading:
+        """What generated ids say and call in answer to ``prompt``; only a prompt with tools can be answered with calls."""
+        tools = prompt.tools or self.tools
+        if not tools:
+            return Reading(self.answer(ids))
+        end = next((place for place, token in enumerate(ids) if token in self.stop_token_ids), len(ids))
+        text = self.tokenizer.decode(list(ids[:end]), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        found = self.form.read(unthought(text, self.template.scaffold), tools)
+        if not found.calls and not found.malformed:
+            return Reading(self.answer(ids))
+        return replace(found, text=self._disarm.special.sub("", found.text).strip())
+
+    @cached_property
+    def form(self) -> Form:
+        """How calls of tools are written."""
+        return self._template_form or HERMES
+
+    @cached_property
+    def _template_form(self) -> Form | None:
+        return find_form(self.template)
+
+    @property
+    def tool_mode(self) -> Literal["template", "folded"]:
+        """Who shows the tools and writes the calls, see the class."""
+        return "folded" if self._template_form is None else "template"
+
+    @property
+    def shown_system(self) -> str:
+        """The system prompt with what is said about the persona's tools behind it, where the chat template does not show them."""
+        return self._system_with(tuple(self._disarm.tools(self.tools)))
+
+    def _system_with(self, tools: Sequence[Mapping[str, Any]]) -> str:
+        if not tools or self.tool_mode == "template":
+            return self.system
+        return "\n\n".join(part for part in (self.system, described(tools)) if part)
+
+    @cached_property
+    def _guard(self) -> Disarm:
+        """For conversations with tools: what users and tools say may not look like a call or like a tool's answer either."""
+        return Disarm(self.tokenizer, self.template.text, self.form.marks)
+
     def check(self) -> list[str]:
         """Prove on probe conversations that this template trains what it serves; the facts, one sentence each.
 
@@ -248,16 +304,25 @@ class Renderer:
             "system": self.system,
             "added": {str(index): text for index, text in sorted(self.template.added.items())},
             "bos and eos": [self.tokenizer.bos_token, self.tokenizer.eos_token],
-        }
+        } | ({"tools": [self.tool_mode, *map(dict, self.tools)]} if self.tools else {})
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
     def _prepare(self, example: Example) -> _Prepared:
-        messages = [self._disarm.message(message) for message in example.messages]
+        tools = example.tools or self.tools
+        uses_tools = bool(tools) or any(message.tool_calls or message.role == "tool" for message in example.messages)
+        disarm = self._guard if uses_tools else self._disarm
+        messages = [disarm.message(message) for message in example.messages]
         disarmed = sum(new.content != old.content for new, old in zip(messages, example.messages, strict=True))
-        complete = with_system(messages, self.system, fold=not self.template.system_role)
-        as_text = any(message.tool_calls for message in messages) and self.template.tool_form[0]
-        tools = to_tools(self._disarm.tools(example.tools))
-        return _Prepared(complete, to_chat(complete, as_text), tools, disarmed)
+        schemas = tuple(disarm.tools(tools))
+        written: list[tuple[Message, Calls]] = [(message, message.tool_calls) for message in messages]
+        if uses_tools and self.tool_mode == "folded":
+            written = folded(messages)
+        complete = with_system([message for message, _ in written], self._system_with(schemas), fold=not self.template.system_role)
+        # A system message may have been put in front, or taken into the one behind it.
+        calls = ([(), *(calls for _, calls in written)])[-len(complete) :]
+        as_text = any(message.tool_calls for message in complete) and self.template.tool_form[0]
+        shown = to_tools(schemas) if self.tool_mode == "template" and schemas else None
+        return _Prepared(complete, to_chat(complete, as_text), shown, disarmed, tuple(calls), schemas)
 
     def _prompts(self, conversation: _Prepared, end: int) -> dict[int, str]:
         """For each assistant message before ``end``, by index: what the model read before it wrote it."""
@@ -278,6 +343,8 @@ class Renderer:
         check_kept((message for message in messages[: supervised[-1]] if message.role != "assistant"), whole)
         for index in supervised:
             check_kept([messages[index]], ends[index][len(prompts[index]) :])
+            if conversation.calls[index]:
+                self._check_calls(ends[index][len(prompts[index]) :], conversation.calls[index], conversation.schemas)
         if all(whole.startswith(text) for text in (*prompts.values(), *ends.values())):
             spans = [(len(prompts[index]), len(ends[index])) for index in supervised]
             weights = [messages[index].weight for index in supervised]
@@ -290,6 +357,16 @@ class Renderer:
             starts, weights = [*_starts(earlier, prompts[index]), start], [messages[index].weight]
             rows.append(_Layout(name, ends[index], starts, [(start, end)], conversation.disarmed, weights))
         return rows
+
+    def _check_calls(self, text: str, calls: Calls, tools: Sequence[Mapping[str, Any]]) -> None:
+        """Raise DataError where the template has lost a call or written it so that it says something else."""
+        for index in self.stop_token_ids:
+            text = text.removesuffix(self.template.added.get(index, ""))
+        found = self.form.read(unthought(text, self.template.scaffold), tools)
+        if not same_calls(found.calls, calls):
+            raise DataError(
+                f"the chat template writes calls of tools that cannot be read back: {found.malformed or 'a call is lost or changed'}"
+            )
 
     def _encode(self, layouts: Sequence[_Layout]) -> list[Encoded]:
         pieces = self._pieces.encode([(layout.text, layout.cuts) for layout in layouts])

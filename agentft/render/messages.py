@@ -80,16 +80,17 @@ class Disarm:
     cannot be protected like this.
 
     Control tokens are the tokenizer's special tokens and, in what users and tools say, also those other added tokens that
-    the template writes itself (``<tool_call>``, ``<think>``); an assistant may use the latter.
+    the template writes itself (``<tool_call>``, ``<think>``); an assistant may use the latter. ``marks`` are ordinary text that is
+    treated like these.
     """
 
-    def __init__(self, tokenizer: Any, template: str):
+    def __init__(self, tokenizer: Any, template: str, marks: Iterable[str] = ()):
         added = tokenizer.added_tokens_decoder.values()
         special = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
         written = {token.content for token in added if token.content in template and token.content.strip()}
         self.special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or "(?!)")
         self._special = _starts_of(special)
-        self._any = _starts_of(special | written)
+        self._any = _starts_of(special | written | set(marks))
 
     def message(self, message: Message) -> Message:
         pattern = self._any if message.role in ("user", "tool") else self._special

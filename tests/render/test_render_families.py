@@ -165,7 +165,7 @@ def test_user_cannot_open_or_close_a_turn(name: str) -> None:
         assert f"{token[0]} {token[1:]}" in attack.text
 
 
-@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if family.tools and name != "deepseekv3"])
+@each_family
 def test_tool_calls_are_learned_and_results_are_not(name: str) -> None:
     renderer = Renderer(tokenizer(name), SYSTEM)
     example = Example("x", TOOL_TALK, TOOLS)
@@ -180,23 +180,6 @@ def test_tool_calls_are_learned_and_results_are_not(name: str) -> None:
     for place in (1, 3, 5):
         prompt = renderer.prompt(Example("p", TOOL_TALK[:place], TOOLS))
         assert any(row.input_ids[: len(prompt.input_ids)] == prompt.input_ids for row in renderer.training(example))
-
-
-def test_arguments_as_text_where_the_template_wants_them_so() -> None:
-    renderer = Renderer(tokenizer("deepseekv3"), SYSTEM)
-    found = learned(renderer, Example("x", TOOL_TALK))
-    assert '"order": "A17"' in found[0] and found[0].endswith("<｜end▁of▁sentence｜>")
-
-
-@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if not family.tools])
-def test_a_template_that_loses_tool_calls_is_refused(name: str) -> None:
-    with pytest.raises(DataError, match="tool calls"):
-        Renderer(tokenizer(name)).training(Example("x", TOOL_TALK))
-
-
-def test_a_template_that_loses_the_tools_is_refused() -> None:
-    with pytest.raises(DataError, match="does not show tools"):
-        Renderer(tokenizer("smollm2")).prompt(Example("x", TOOL_TALK[:1], TOOLS))
 
 
 def test_a_template_that_loses_a_message_is_refused() -> None:
