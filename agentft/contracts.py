@@ -205,6 +205,7 @@ class AgentSource:
         adapter: folder of an adapter, or None.
         examples: folder with conversations to show before each prompt, or None.
         device: overrides of the device profile.
+        tools: the persona's, for prompts without tools of their own.
     """
 
     model: ModelRef
@@ -212,6 +213,7 @@ class AgentSource:
     adapter: Path | None = None
     examples: Path | None = None
     device: Mapping[str, Any] = field(default_factory=dict)
+    tools: Sequence[Mapping[str, Any]] = ()
 
 
 class Backend(Protocol):

@@ -213,7 +213,7 @@ class Response:
     error: str = ""
     calls: tuple[Mapping[str, Any], ...] = ()
     malformed: str = ""
-    prompt_tokens: int = 0
+    prompt_tokens: int = field(default=0, compare=False)
 
     @property
     def message(self) -> Message:

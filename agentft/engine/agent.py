@@ -51,10 +51,12 @@ class LoadedAgent:
         chat_template: str | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
         examples: Path | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> LoadedAgent:
         """Load a model, put an adapter on it if there is one, and give it the system prompt ``system``.
 
         ``examples``: a folder with conversations to show before each prompt, see :mod:`agentft.engine.shots`.
+        ``tools``: the persona's, for conversations without tools of their own.
         """
         from agentft.engine.models import load_model, load_tokenizer
         from agentft.render.conversation import Renderer
@@ -70,7 +72,7 @@ class LoadedAgent:
             from agentft.engine.shots import Shots
 
             shots = Shots(examples)
-        return cls(model, tokenizer, Renderer(tokenizer, system, chat_template, template_kwargs), profile, shots)
+        return cls(model, tokenizer, Renderer(tokenizer, system, chat_template, template_kwargs, tools), profile, shots)
 
     def __post_init__(self) -> None:
         from transformers import GenerationConfig

@@ -79,7 +79,7 @@ class Choice:
         from agentft.engine.profile import detect
 
         profile = detect(source.device)
-        return self.of(LoadedAgent.load(source.model, source.adapter, source.system, profile, examples=source.examples))
+        return self.of(LoadedAgent.load(source.model, source.adapter, source.system, profile, examples=source.examples, tools=source.tools))
 
 
 def _problem(path: Any, message: str, hint: str, key: bool) -> Problem:

@@ -15,6 +15,7 @@ from agentft.engine.prefix import WORTH_SHARING, common_prefix
 from agentft.engine.virtual import base_of, virtual_tokens
 from agentft.errors import DataError
 from agentft.records import Example, Response
+from agentft.render.tool_calls import Reading
 
 if TYPE_CHECKING:
     from agentft.engine.agent import LoadedAgent
@@ -28,12 +29,13 @@ OnBatch = Callable[[Sequence[Response]], None]
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A prompt to answer: its place in the call, its id, its tokens and, if its answers are given, their trie."""
+    """A prompt to answer: its place in the call, its id, its tokens, if its answers are given their trie, and the prompt itself."""
 
     index: int
     id: str
     tokens: list[int]
     root: Node | None = None
+    prompt: Example | None = None
 
 
 Answers = list[tuple[Row, Response]]
@@ -95,7 +97,7 @@ class TransformersBackend:
         if answers:
             report(list(answers.values()))
         encoded.sort(key=lambda item: (-len(item[1]), item[1], prompts[item[0]].id, item[0]))
-        rows = [Row(index, prompts[index].id, tokens, tries.get(index)) for index, tokens in encoded]
+        rows = [Row(index, prompts[index].id, tokens, tries.get(index), prompts[index]) for index, tokens in encoded]
         for constrained in (False, True):  # rows with choices and rows without are never together
             some = [row for row in rows if (row.root is not None) is constrained]
             for found in (self._continuous if self._own_loop else self._in_batches)(some, settings, done):
@@ -174,8 +176,11 @@ class TransformersBackend:
 
     def _response(self, row: Row, new: Sequence[int]) -> Response:
         end = next((place for place, token in enumerate(new) if token in self._stops), None)
-        text = said(row.root, new) if row.root is not None else self.agent.renderer.answer(new)
-        return Response(row.id, text, "length" if end is None else "stop", len(new) if end is None else end + 1)
+        found = (
+            Reading(said(row.root, new)) if row.root is not None else self.agent.renderer.reading(new, row.prompt or Example(row.id, ()))
+        )
+        finish, count = ("length", len(new)) if end is None else ("stop", end + 1)
+        return Response(row.id, found.text, finish, count, "", found.calls, found.malformed, len(row.tokens))
 
     def _in_batches(self, rows: Sequence[Row], settings: GenerationSettings, done: Mapping[str, Response]) -> Iterator[Answers]:
         """Through transformers' own generate: its samples depend on the batch, so a batch is taken from ``done`` as a whole or not."""

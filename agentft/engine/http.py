@@ -17,9 +17,12 @@ from pydantic import Field
 
 from agentft.contracts import AgentSource, GenerationSettings, settled
 from agentft.engine.choices import choices_of, closest
+from agentft.engine.openai_form import read_calls, to_openai
 from agentft.engine.servers import Servers
 from agentft.errors import DataError, MissingDependency, UserError
-from agentft.records import Example, Message, Response
+from agentft.records import Example, Response
+from agentft.render.messages import to_tools
+from agentft.render.tool_calls import HERMES, Reading
 from agentft.validation import Listed, Model
 
 OnBatch = Callable[[Sequence[Response]], None]
@@ -62,6 +65,7 @@ class HttpBackend:
             one; one that is dead is left alone and tried again later.
         model: the server's name for the model.
         system: system prompt put in front of every conversation; none for a judge.
+        tools: the persona's, offered with every conversation that has none of its own.
         key_env: environment variable with the key; its value is never logged or stored.
         timeout: seconds per request, from sending to the last byte.
         concurrency: requests at a time, over all servers.
@@ -85,6 +89,7 @@ class HttpBackend:
         backoff: float = 0.5,
         give_up: int = 8,
         patience: float = 60.0,
+        tools: Sequence[Mapping[str, Any]] = (),
     ):
         urls = [url] if isinstance(url, str) else list(url)
         if not urls:
@@ -94,7 +99,7 @@ class HttpBackend:
                 raise UserError(f"url: '{one}' is no web address; it looks like http://127.0.0.1:8000/v1")
         self.urls, self.model, self.system = list(dict.fromkeys(one.rstrip("/") for one in urls)), model, system
         self.timeout, self.concurrency, self.retries, self.backoff, self.give_up = timeout, concurrency, retries, backoff, give_up
-        self.patience = patience
+        self.patience, self.tools = patience, tuple(tools)
         self._headers = {"Content-Type": "application/json"}
         if key_env is not None:
             if not os.environ.get(key_env):
@@ -205,26 +210,35 @@ class HttpBackend:
         try:
             data = json.loads(received)  # not the decoded text: wrong bytes are a mistake, and not question marks in an answer
             choice = data["choices"][0]
-            answer = choice["message"]["content"]
-            if not isinstance(answer, str):
+            answer, calls = choice["message"].get("content"), choice["message"].get("tool_calls") or []
+            if answer is None and calls:
+                answer = ""
+            if not isinstance(answer, str) or not isinstance(calls, list):
                 raise TypeError("the content is no text")
-        except (ValueError, KeyError, IndexError, TypeError) as error:
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             # What is no JSON may be a proxy's page or half an answer; JSON of another form will stay so.
             kind = "again" if isinstance(error, ValueError) else "no"
             return _Outcome(kind, f"{url} answers what is no chat completion ({type(error).__name__}): {_short(text)}")
         finish = "length" if choice.get("finish_reason") == "length" else "stop"
         # The server is not told of the choices; an answer that is one of them but for upper and lower case is taken as that one.
-        found = closest(answer.strip(), choices_of(prompt))
-        return _Outcome("answer", "", Response(prompt.id, found, finish, _tokens(data.get("usage"))))
+        found = Reading(closest(answer.strip(), choices_of(prompt)))
+        if calls:
+            found = read_calls(answer, calls)
+        elif prompt.tools or self.tools:
+            # A server that does not read calls leaves them in the text.
+            found = HERMES.read(answer, prompt.tools or self.tools)
+        usage = data.get("usage")
+        counts = _tokens(usage, "completion_tokens"), _tokens(usage, "prompt_tokens")
+        return _Outcome("answer", "", Response(prompt.id, found.text, finish, counts[0], "", found.calls, found.malformed, counts[1]))
 
     def _body(self, prompt: Example, settings: GenerationSettings) -> dict[str, Any]:
-        messages = _messages(prompt.messages)
+        messages = to_openai(prompt.messages)
         if self.system:
             messages.insert(0, {"role": "system", "content": self.system})
         return {
             "model": self.model,
             "messages": messages,
-            **({"tools": [_tool(tool) for tool in prompt.tools]} if prompt.tools else {}),
+            **({"tools": tools} if (tools := to_tools(prompt.tools or self.tools)) else {}),
             "max_tokens": settings.max_new_tokens,
             "temperature": settings.temperature,
             "top_p": settings.top_p,
@@ -239,34 +253,12 @@ def open_http(source: AgentSource, config: HttpConfig) -> HttpBackend:
         UserError: no web address, or the key's environment variable is not set.
     """
     options = config.model_dump(exclude={"url", "model"})
-    return HttpBackend(config.url, config.model or source.model.reference, system=source.system, **options)
+    return HttpBackend(config.url, config.model or source.model.reference, system=source.system, tools=source.tools, **options)
 
 
-def _messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """In the form of OpenAI's interface: tool calls have ids, which the tools' answers name in their order."""
-    found: list[dict[str, Any]] = []
-    open_: list[str] = []
-    for place, message in enumerate(messages):
-        row: dict[str, Any] = {"role": message.role, "content": message.content}
-        if message.tool_calls:
-            open_ = [f"call_{place}_{number}" for number in range(len(message.tool_calls))]
-            row["tool_calls"] = [
-                {"id": name, "type": "function", "function": {"name": call["name"], "arguments": json.dumps(call["arguments"])}}
-                for name, call in zip(open_, message.tool_calls, strict=True)
-            ]
-        if message.role == "tool":
-            row["tool_call_id"] = open_.pop(0) if open_ else f"call_{place}"
-        found.append(row)
-    return found
-
-
-def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(tool) if tool.get("type") == "function" else {"type": "function", "function": dict(tool)}
-
-
-def _tokens(usage: Any) -> int:
-    """Number of generated tokens, 0 where the server does not say or talks nonsense."""
-    count = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
+def _tokens(usage: Any, key: str) -> int:
+    """A number of tokens, 0 where the server does not say or talks nonsense."""
+    count = usage.get(key) if isinstance(usage, Mapping) else None
     return count if isinstance(count, int) and not isinstance(count, bool) and count >= 0 else 0
 
 

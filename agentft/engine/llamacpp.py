@@ -21,6 +21,7 @@ from agentft.engine.generate import seed_of
 from agentft.engine.optional import need
 from agentft.errors import DataError
 from agentft.records import Example, Response
+from agentft.render.tool_calls import Reading
 from agentft.validation import Model
 
 OnBatch = Callable[[Sequence[Response]], None]
@@ -66,7 +67,7 @@ class LlamaCppBackend:
             raise DataError("the backend 'llamacpp' runs a GGUF file as it is: it takes neither an adapter nor examples")
         self.config, self._threads = config or LlamaCppConfig(), source.device.get("threads")
         self._file = Path(source.model.path)
-        self.renderer = Renderer(load_tokenizer(source.model), source.system)
+        self.renderer = Renderer(load_tokenizer(source.model), source.system, tools=source.tools)
         self.context = context_of(self._file)
         self._stops = set(self.renderer.stop_token_ids)
         self._server: Any = None
@@ -149,10 +150,9 @@ class LlamaCppBackend:
         end = next((place for place, token in enumerate(new) if token in self._stops), None)
         # A stop token of the file that is none of the renderer's ends an answer too.
         stopped = end is not None or reply["choices"][0]["finish_reason"] == "stop"
-        text = self.renderer.answer(new)
-        return Response(
-            prompt.id, closest(text, choices) if choices else text, "stop" if stopped else "length", len(new) if end is None else end + 1
-        )
+        found = Reading(closest(self.renderer.answer(new), choices)) if choices else self.renderer.reading(new, prompt)
+        finish, count = "stop" if stopped else "length", len(new) if end is None else end + 1
+        return Response(prompt.id, found.text, finish, count, "", found.calls, found.malformed, len(row))
 
     def _start(self, tokens: int) -> None:
         """Load the model with room for ``tokens`` in each slot, unless it is there already."""

@@ -36,12 +36,14 @@ class RewardModel:
         resolve: Callable[[str], ModelRef],
         system: str = "",
         device: Mapping[str, Any] | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> RewardModel:
         """Load what ``use: reward`` left behind.
 
         Args:
             path: folder of the training stage, or of the adapter or model inside of it.
             resolve: model reference -> folder, for an adapter.
+            tools: the persona's.
 
         Raises:
             DataError: there is no reward model, or the model that it was trained on is another one now.
@@ -69,7 +71,7 @@ class RewardModel:
                 model = PeftModel.from_pretrained(model, str(folder))
         tokenizer = load_tokenizer(base)
         model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
-        return cls(model.eval().to(profile.device), tokenizer, Renderer(tokenizer, system), profile)
+        return cls(model.eval().to(profile.device), tokenizer, Renderer(tokenizer, system, tools=tools), profile)
 
     def score(self, examples: Sequence[Example], on_batch: Callable[[int], None] | None = None) -> list[float]:
         """One number per finished conversation (it ends with the assistant), in the order given; higher is better.
