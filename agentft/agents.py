@@ -85,7 +85,9 @@ def open_agent(
 
         system = _joined(_system(who), policy)
         served = model or _first_model(reference, key_env, timeout)
-        backend = HttpBackend(reference, served, system=system, key_env=key_env, concurrency=concurrency, timeout=timeout)
+        backend = HttpBackend(
+            reference, served, system=system, key_env=key_env, concurrency=concurrency, timeout=timeout, tools=_tools(who)
+        )
         return OpenAgent(served, "server", backend, system, who)
     if model is not None or key_env is not None:
         raise UserError(f"'{reference}' is no server; --model and --key-env go with an http address")
@@ -116,8 +118,9 @@ def _of_run(
     if not isinstance(loaded, LoadedAgent):
         raise UserError(f"'{reference}' is an encoder-decoder; it answers single texts and holds no conversation")
     system = _joined(_system(who) if who else loaded.renderer.given_system, policy)
-    if system != loaded.renderer.given_system:
-        loaded.renderer = Renderer(loaded.tokenizer, system)
+    tools = _tools(who) if who else loaded.renderer.tools
+    if (system, tools) != (loaded.renderer.given_system, loaded.renderer.tools):
+        loaded.renderer = Renderer(loaded.tokenizer, system, tools=tools)
     recipe = Store(runs).manifest(reference)["recipe"]
     return OpenAgent(agent.name, "run", TransformersBackend(loaded), system, who or _recorded(recipe), loaded)
 
@@ -131,12 +134,12 @@ def _of_model(reference: str, who: Persona | None, policy: str, device: Mapping[
     if ref.path.endswith(".gguf"):
         from agentft.engine.llamacpp import LlamaCppBackend, LlamaCppConfig
 
-        source = AgentSource(ref, system, device=device or {})
+        source = AgentSource(ref, system, device=device or {}, tools=_tools(who))
         return OpenAgent(Path(ref.path).stem, "gguf", LlamaCppBackend(source, LlamaCppConfig()), system, who)
     from agentft.engine.agent import LoadedAgent
     from agentft.engine.generate import TransformersBackend
 
-    loaded = LoadedAgent.load(ref, system=system, profile=detect(device))
+    loaded = LoadedAgent.load(ref, system=system, profile=detect(device), tools=_tools(who))
     return OpenAgent(ref.reference, "model", TransformersBackend(loaded), system, who, loaded)
 
 
@@ -181,6 +184,10 @@ def _system(persona: Persona | None) -> str:
     if persona is None:
         return ""
     return system_prompt(persona, template_path(persona, Host().catalog).read_text("utf-8"))
+
+
+def _tools(persona: Persona | None) -> tuple[Mapping[str, Any], ...]:
+    return persona.schemas if persona else ()
 
 
 def _joined(*parts: str) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from agentft.engine.agent import LoadedAgent
     from agentft.engine.seq2seq import Seq2SeqAgent
     from agentft.host import Host
+    from agentft.persona import Persona
     from agentft.recipe import Recipe
     from agentft.runs import StageResult
 
@@ -52,10 +53,11 @@ def run(
 
 @dataclass(frozen=True)
 class Agent:
-    """A tuned model with its persona, ready to talk."""
+    """A tuned model with its persona, ready to talk. ``persona`` is None for an encoder-decoder."""
 
     name: str
     loaded: LoadedAgent | Seq2SeqAgent
+    persona: Persona | None = None
 
     def chat(self, messages: Sequence[Mapping[str, Any]], **settings: Any) -> str:
         """The answer to a conversation.
@@ -99,6 +101,7 @@ def load_agent(
     from agentft.engine.agent import LoadedAgent
     from agentft.engine.profile import detect
     from agentft.host import Host
+    from agentft.persona import Persona
 
     store = Store(runs)
     manifest = store.manifest(str(reference))
@@ -117,11 +120,12 @@ def load_agent(
     if kind in ("head", "encoder"):
         raise UserError(f"run {manifest['id']} trained a model that {_SILENT[kind]} and does not talk; its report shows what it does")
     weights, shown = trained_model(model, trained), examples(trained)
-    loaded = LoadedAgent.load(weights, adapter(trained), manifest["system_prompt"], profile, examples=shown)
+    persona = Persona.from_dict(manifest["persona"])
+    loaded = LoadedAgent.load(weights, adapter(trained), manifest["system_prompt"], profile, examples=shown, tools=persona.schemas)
     expected = stages["rows"]["summary"]["template"] if "rows" in stages else loaded.renderer.digest
     if loaded.renderer.digest != expected:
         raise UserError(f"run {manifest['id']} was trained with another chat template; run the recipe again")
-    return Agent(manifest["name"], loaded)
+    return Agent(manifest["name"], loaded, persona)
 
 
 _SILENT = {"head": "predicts labels", "encoder": "fills in masked words"}

@@ -14,7 +14,7 @@ from agentft.contracts import AgentSource, Backend, EvalContext, GenerationSetti
 from agentft.data.jsonl import read_conversations, read_records, read_texts, write_rows
 from agentft.errors import DataError
 from agentft.progress import Progress
-from agentft.records import Example, Response, Sample, Score
+from agentft.records import Example, Message, Response, Sample, Score
 from agentft.runs import Outcome, StageResult
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ class Arm:
         self.__dict__.pop("text_model", None)  # two models may not fit
         model = trained_model(self.session.model, self.trained)
         device = detect(self.session.recipe.device)
-        return LoadedAgent.load(model, adapter(self.trained), self.session.system_prompt, device, examples=examples(self.trained))
+        session, shown = self.session, examples(self.trained)
+        return LoadedAgent.load(model, adapter(self.trained), session.system_prompt, device, examples=shown, tools=session.tools)
 
     @cached_property
     def text_model(self) -> TextModel:
@@ -112,7 +113,9 @@ class Arm:
         if chosen.loads:
             return chosen.of(self.agent)
         model = chosen.model(session.recipe.model_reference, lambda _: trained_model(session.model, self.trained))
-        source = AgentSource(model, session.system_prompt, adapter(self.trained), examples(self.trained), session.recipe.device)
+        source = AgentSource(
+            model, session.system_prompt, adapter(self.trained), examples(self.trained), session.recipe.device, session.tools
+        )
         return chosen.open(source)
 
     @property
@@ -144,9 +147,9 @@ class Arm:
         """Question, reference and answer of each sample, for the report."""
         return {
             sample.id: {
-                "prompt": [{"role": m.role, "content": m.content} for m in sample.prompt.messages],
+                "prompt": [{"role": m.role, "content": said(m)} for m in sample.prompt.messages],
                 "reference": sample.reference,
-                "text": sample.text,
+                "text": said(sample.response.message),
                 "finish": sample.response.finish,
                 "error": sample.response.error,
             }
@@ -157,6 +160,12 @@ class Arm:
         """Let go of the model: two of them at once may not fit."""
         for name in ("backend", "agent", "text_model"):
             self.__dict__.pop(name, None)
+
+
+def said(message: Message) -> str:
+    """What a reader is shown of a message: its words, and a line for each call."""
+    calls = (f"{call['name']}({json.dumps(call['arguments'], ensure_ascii=False)})" for call in message.tool_calls)
+    return "\n".join(part for part in (message.content, *calls) if part)
 
 
 def questions(data: Path) -> list[tuple[Example, str | None]]:

@@ -30,13 +30,15 @@ class DataModels:
         from agentft.render.conversation import Renderer
 
         session, system = self.session, self.session.system_prompt if persona else ""
+        tools = session.tools if persona else ()
         if use is not None and (use.url is not None or use.backend is not None):
-            return open_model(use, resolve=session.host.resolve_model, device=session.recipe.device, system=system, catalog=session.catalog)
+            host, device = session.host, session.recipe.device
+            return open_model(use, resolve=host.resolve_model, device=device, system=system, catalog=session.catalog, tools=tools)
         model = session.host.resolve_model(use.model) if use is not None else session.model
         if model.digest not in self._loaded:
             self._loaded[model.digest] = LoadedAgent.load(model, profile=detect(session.recipe.device))
         agent = self._loaded[model.digest]
-        return TransformersBackend(replace(agent, renderer=Renderer(agent.tokenizer, system)))
+        return TransformersBackend(replace(agent, renderer=Renderer(agent.tokenizer, system, tools=tools)))
 
     def template(self, name: str) -> str:
         """Source of a template in the persona's language."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import Field, field_validator, model_validator
 
+from agentft.components import ToolSpec
 from agentft.errors import Problem
 from agentft.records import Example, Verdict
 from agentft.rules import NOT_APPLICABLE, Rule, compile_rule
@@ -76,6 +77,11 @@ class Policy(Model):
     when: When | None = None
     rule: dict[str, Any] | None = None
 
+    @property
+    def schemas(self) -> tuple[dict[str, Any], ...]:
+        """The tools as a model is shown them: ``{"name", "description", "parameters"}`` each."""
+        return tuple({key: tool[key] for key in ("name", "description", "parameters") if key in tool} for tool in self.tools)
+
     def check(self, response: str, prompt: Example) -> Verdict:
         """Decide one response: ``n.a.`` where ``when`` does not hold, ``unscored`` where there is no rule."""
         if self.when is not None and not self.when.applies(prompt):
@@ -103,6 +109,8 @@ class FewShot(Model):
 
 class Persona(Model):
     """A persona, ready for use. Two personas with the same content are equal.
+
+    ``tools`` have ``name``, ``description`` and ``parameters``, and ``use`` where a plugin's function stands behind the tool.
 
     ``lineage`` has the names of the persona itself, of the one that it extends, and so on.
     """
@@ -133,7 +141,7 @@ class Persona(Model):
         """Read a persona file.
 
         Args:
-            resolve: finds the file of the persona that ``extends:`` names; see :func:`resolver`.
+            resolve: finds the file of the persona that ``extends:`` names, and the tools of plugins; see :func:`resolver`.
             values: values of variables, instead of the defaults.
             value_problem: makes a problem with one of ``values`` from (variable, message, hint); for a caller that
                 knows where the value was written.
@@ -145,6 +153,11 @@ class Persona(Model):
 
         return load(Path(path), resolve, values or {}, value_problem)
 
+    @property
+    def schemas(self) -> tuple[dict[str, Any], ...]:
+        """The tools as a model is shown them: ``{"name", "description", "parameters"}`` each."""
+        return tuple({key: tool[key] for key in ("name", "description", "parameters") if key in tool} for tool in self.tools)
+
     def check(self, response: str, prompt: Example) -> list[Verdict]:
         """One verdict per policy, in their order."""
         return [policy.check(response, prompt) for policy in self.policies]
@@ -153,7 +166,7 @@ class Persona(Model):
         """What a system-prompt template can name, as plain data."""
         data = self.to_dict()
         head = {key: data[key] for key in ("name", "summary", "language")}
-        body = {key: data[key] for key in ("role", "voice", "policies", "examples", "tools")}
+        body = {**{key: data[key] for key in ("role", "voice", "policies", "examples")}, "tools": list(self.schemas)}
         return {**data["variables"], **body, "persona": {**head, **body}}
 
     def to_dict(self) -> dict[str, Any]:
@@ -176,9 +189,24 @@ class Persona(Model):
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def resolver(catalog: Catalog) -> Callable[[str], Path]:
-    """Persona name -> file, for ``Persona.load(resolve=...)``. What it returns raises PluginError for an unknown name."""
-    return lambda name: catalog.path(catalog.get("persona", name))
+class Resolver:
+    """Persona name -> file, and tool name -> descriptor. Both raise PluginError for an unknown name."""
+
+    def __init__(self, catalog: Catalog):
+        self._catalog = catalog
+
+    def __call__(self, name: str) -> Path:
+        return self._catalog.path(self._catalog.get("persona", name))
+
+    def tool(self, name: str) -> ToolSpec:
+        spec = self._catalog.get("tool", name).spec
+        assert isinstance(spec, ToolSpec)
+        return spec
+
+
+def resolver(catalog: Catalog) -> Resolver:
+    """What finds the parts that a persona names, for ``Persona.load(resolve=...)``."""
+    return Resolver(catalog)
 
 
 class Reference(Protocol):

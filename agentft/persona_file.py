@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ def load(path: Path, resolve: Resolve | None, values: Mapping[str, Any], value_p
         problems += _rule_problems(spots["rule"], filled, variables) if "rule" in spots else []
     problems += _incomplete(layers)
     if not problems:
-        persona = _build(layers, policies, filled, problems)
+        persona = _build(layers, policies, filled, problems, resolve)
         if persona is not None and not problems:
             return persona
     raise RecipeError(in_order(problems, str(path)))
@@ -96,7 +97,7 @@ def _chain(path: Path, resolve: Resolve | None, problems: list[Problem]) -> list
 
 
 def _no_names(name: str) -> Path:
-    raise UserError(f"no plugins are loaded here, so '{name}' cannot be found; extend a .yaml file instead")
+    raise UserError(f"no plugins are loaded here, so '{name}' cannot be found")
 
 
 def _shape(document: yamlio.Document) -> list[Problem]:
@@ -272,7 +273,11 @@ def _incomplete(layers: list[yamlio.Document]) -> list[Problem]:
 
 
 def _build(
-    layers: list[yamlio.Document], policies: Mapping[str, dict[str, _Spot]], filled: Mapping[str, Any], problems: list[Problem]
+    layers: list[yamlio.Document],
+    policies: Mapping[str, dict[str, _Spot]],
+    filled: Mapping[str, Any],
+    problems: list[Problem],
+    resolve: Resolve | None,
 ) -> Persona | None:
     def text(spot: _Spot) -> str:
         line, column = spot.document.place(spot.path)
@@ -318,13 +323,36 @@ def _build(
             FewShot(user=text(inside(spot, "user")) or "?", assistant=text(inside(spot, "assistant")) or "?") for spot in items("examples")
         ],
         "variables": dict(filled),
-        "tools": scalar("tools") or [],
+        "tools": _tools(items("tools"), resolve, problems),
         "template": _template(layers, language),
         "templates": _templates(layers),
         "extends": layers[-1].data.get("extends"),
         "lineage": [document.data["name"] for document in reversed(layers)],
     }
     return None if problems else Persona.model_validate(data)
+
+
+def _tools(spots: list[_Spot], resolve: Resolve | None, problems: list[Problem]) -> list[dict[str, Any]]:
+    """Each with name, description and parameters; a plugin's function also with ``use``."""
+    found: dict[str, dict[str, Any]] = {}
+    for spot in spots:
+        tool = dict(spot.value)
+        if use := tool.get("use"):
+            try:
+                spec = getattr(resolve, "tool", _no_names)(use)
+            except UserError as error:
+                problems.append(_Spot(use, spot.document, (*spot.path, "use")).problem(str(error)))
+                continue
+            tool = {
+                "name": spec.function or spec.name.replace("-", "_"),
+                "description": tool.get("description") or spec.summary,
+                "parameters": json.loads(json.dumps(spec.parameters)),
+                "use": use,
+            }
+        if tool["name"] in found:
+            problems.append(spot.problem(f"two tools have the name '{tool['name']}'"))
+        found[tool["name"]] = tool
+    return list(found.values())
 
 
 def _demanded_language(rule: Any) -> str | None:

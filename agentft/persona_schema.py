@@ -89,15 +89,32 @@ class PolicyEntry(Model):
 
 
 class Tool(Model):
-    """A function that the agent may call."""
+    """A function that the agent may call: one of a plugin (`use`), which is then run, or one that is only described."""
 
-    name: str = Field(min_length=1, description="name of the function")
-    description: str = Field(min_length=1, description="what it does, for the model")
-    parameters: dict[str, Any] = Field(description="JSON schema of the arguments, `type: object`")
+    use: str | None = Field(
+        default=None, min_length=1, description="a plugin's function, `namespace/name`; it brings name, description and parameters"
+    )
+    name: str | None = Field(default=None, min_length=1, description="name of the function; required without `use`")
+    description: str | None = Field(default=None, min_length=1, description="what it does, for the model; required without `use`")
+    parameters: dict[str, Any] | None = Field(
+        default=None, description="JSON schema of the arguments, `type: object`; required without `use`"
+    )
+
+    @model_validator(mode="after")
+    def _either(self) -> Tool:
+        given = [key for key in ("name", "description", "parameters") if getattr(self, key) is not None]
+        if self.use is None and len(given) < 3:
+            missing = next(key for key in ("name", "description", "parameters") if key not in given)
+            raise ValueError(f"'{missing}' is missing (or name a plugin's function with use:)")
+        if self.use is not None and set(given) - {"description"}:
+            raise ValueError(f"'{given[0]}' comes from '{self.use}'; only the description can be another one")
+        return self
 
     @field_validator("parameters")
     @classmethod
-    def _schema(cls, value: dict[str, Any]) -> dict[str, Any]:
+    def _schema(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is None:
+            return None
         properties, required = value.get("properties", {}), value.get("required", [])
         if value.get("type") != "object":
             raise ValueError("'parameters' is a JSON schema and needs type: object")

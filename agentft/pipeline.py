@@ -218,7 +218,7 @@ class Pipeline:
             from agentft.render.rows import render_rows
 
             tokenizer = load_tokenizer(self.session.model)
-            renderer = Renderer(tokenizer, self.session.system_prompt)
+            renderer = Renderer(tokenizer, self.session.system_prompt, tools=self.session.tools)
             summary: dict[str, Any] = {
                 "pad_token_id": tokenizer.pad_token_id,
                 "template": renderer.digest,
@@ -403,6 +403,7 @@ class Pipeline:
         parts = {
             "code": code_digest("render", "engine"),
             "system_prompt": self.session.system_prompt,
+            "tools": self.session.tools,
             "generation": self.recipe.generation.model_dump(mode="json"),
             "seed": self.recipe.seed,
             "device": self.recipe.device,
@@ -414,7 +415,12 @@ class Pipeline:
         if not getattr(part.entry.spec, "probabilities", False) or not arm.choosing(self.data.path):
             return None
         inputs = {"prompts": self.data.file("prompts.jsonl"), "test": self.data.file("test.jsonl"), **arm.inputs()}
-        parts = {"code": code_digest("render", "engine"), "system_prompt": self.session.system_prompt, "device": self.recipe.device}
+        parts = {
+            "code": code_digest("render", "engine"),
+            "system_prompt": self.session.system_prompt,
+            "tools": self.session.tools,
+            "device": self.recipe.device,
+        }
         return self.stage(f"choices-{arm.name}", parts, inputs, lambda out: arm.choose(self.data.path, out, self.progress))
 
     def scores(self, arm: Arm, part: Part) -> StageResult:

@@ -364,7 +364,7 @@ def rows(round_: Round, out: Path) -> Outcome:
     from agentft.render.rows import render_rows
 
     tokenizer = load_tokenizer(round_.session.model)
-    renderer = Renderer(tokenizer, round_.session.system_prompt)
+    renderer = Renderer(tokenizer, round_.session.system_prompt, tools=round_.session.tools)
     limit = round_.recipe.data.max_length
     preferences = (Preference.from_dict(row) for row in iter_rows(round_.pairs.path / "pairs.jsonl"))
     pairs = render_pairs(renderer, preferences, out / "pairs.jsonl", max_length=limit, ctx=DataContext())

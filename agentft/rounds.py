@@ -276,6 +276,7 @@ class Round:
         parts = {
             "code": code_digest("render"),
             "system_prompt": self.session.system_prompt,
+            "tools": self.session.tools,
             "max_length": self.recipe.data.max_length,
             "consumes": self._consumes(self.options.train),
         }
@@ -402,6 +403,7 @@ class Round:
         return {
             "code": code_digest("render", "engine", "round_steps.py"),
             "system_prompt": self.session.system_prompt,
+            "tools": self.session.tools,
             "generation": self.recipe.generation.model_dump(mode="json"),
             "options": dict(options),
             "seed": self.recipe.seed,

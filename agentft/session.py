@@ -80,6 +80,11 @@ class Session:
 
         return system_prompt(self.persona, self.template_text)
 
+    @property
+    def tools(self) -> tuple[Mapping[str, Any], ...]:
+        """The persona's tools: what every conversation without tools of its own is rendered with, in training and at use."""
+        return self.persona.schemas
+
     @cached_property
     def template_text(self) -> str:
         from agentft.persona import template_path
@@ -96,6 +101,7 @@ class Session:
         from agentft.check import part_uses
 
         names = {use.use for _, _, use in part_uses(self.recipe)} | {self.recipe.persona.use}
+        names |= {tool["use"] for tool in self.persona.tools if "use" in tool}
         return {name.partition("/")[0] for name in names if "/" in name}
 
     def parts(self, kind: str, uses: Sequence[PartUse]) -> list[Part]:

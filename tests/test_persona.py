@@ -381,11 +381,11 @@ def test_the_system_prompt_of_a_core_persona_is_short_and_complete(name):
     assert "Example" not in text and "示例" not in text and "function" not in text
 
 
-def test_examples_and_tools_are_shown_where_there_are_any(write):
+def test_examples_are_shown_where_there_are_any_and_tools_are_left_to_the_renderer(write):
     tool = "{name: track, description: Finds a parcel., parameters: {type: object, properties: {id: {type: string}}, required: [id]}}"
     persona = Persona.load(write(BASE + f"tools: [{tool}]\nexamples:\n  - {{user: 'At {{{{ company }}}}?', assistant: 'Yes.'}}\n"))
     text = render_text(template_path(persona, Host(allow=()).catalog).read_text("utf-8"), persona.context())
-    assert '- track: Finds a parcel. Arguments: {"type": "object"' in text
+    assert "track" not in text and persona.schemas[0]["name"] == "track"
     assert "User: At Northwind?\nYou: Yes." in text
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,8 @@ def show_persona(name: str, variables: tuple[str, ...], as_json: bool) -> None:
         ["policy", "severity", "kind", "decided by", "text"],
         [[p.id, p.severity, p.kind, "a judge" if p.rule is None else next(iter(p.rule)), p.text] for p in persona.policies],
     )
+    if persona.tools:
+        table(["tool", "arguments", "run by", "what it does"], [_tool_row(tool) for tool in persona.tools])
 
 
 @command.command("render")
@@ -62,16 +64,26 @@ def render_persona(name: str, variables: tuple[str, ...], model: str, as_json: b
     """The exact system prompt of the persona NAME (or a .yaml file), and how many tokens it costs on every row."""
     from agentft.engine.models import load_tokenizer
     from agentft.persona import template_path
+    from agentft.render.conversation import Renderer
     from agentft.render.system import system_prompt
 
     catalog, persona = _load(name, variables)
     text = system_prompt(persona, template_path(persona, catalog).read_text("utf-8"))
-    tokens = len(load_tokenizer(make_host().resolve_model(model))(text, add_special_tokens=False)["input_ids"])
+    tokenizer = load_tokenizer(make_host().resolve_model(model))
+    if persona.tools:  # a chat template that shows tools itself does so in its own words, which are not the persona's
+        text = Renderer(tokenizer, text, tools=persona.schemas).shown_system
+    tokens = len(tokenizer(text, add_special_tokens=False)["input_ids"])
     if as_json:
         echo_json({"persona": persona.name, "model": model, "tokens": tokens, "system_prompt": text})
     else:
         click.echo(text)
         click.echo(f"-- {tokens} tokens ({model})", err=True)
+
+
+def _tool_row(tool: Mapping[str, Any]) -> list[str]:
+    schema = tool["parameters"]
+    named = [f"{name}{'' if name in schema.get('required', ()) else '?'}" for name in schema.get("properties", {})]
+    return [tool["name"], ", ".join(named) or "none", tool.get("use", "nobody"), tool["description"]]
 
 
 def _load(name: str, variables: Sequence[str]) -> tuple[Catalog, Persona]:

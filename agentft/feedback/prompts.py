@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,11 +48,13 @@ def open_model(
     champion: Callable[[], Backend] | None = None,
     system: str = "",
     catalog: Catalog | None = None,
+    tools: Sequence[Mapping[str, Any]] = (),
 ) -> Backend:
     """The backend behind a reference, with the system prompt ``system``; without a persona where it is empty.
 
     Args:
         catalog: where ``use.backend`` is looked up; the built-in parts if None.
+        tools: the persona's.
 
     Raises:
         RecipeError: ``champion`` where there is none.
@@ -64,7 +66,8 @@ def open_model(
     if use.url is not None:
         from agentft.engine.http import HttpBackend
 
-        return HttpBackend(use.url, use.model, system=system, key_env=use.key_env, timeout=use.timeout, concurrency=use.concurrency)
+        options = {"key_env": use.key_env, "timeout": use.timeout, "concurrency": use.concurrency}
+        return HttpBackend(use.url, use.model, system=system, tools=tools, **options)
     from agentft.engine.backends import Choice
 
     if catalog is None:
@@ -72,4 +75,4 @@ def open_model(
 
         catalog = Host().catalog
     chosen = Choice(catalog, use.backend or PartUse.model_validate("transformers"))
-    return chosen.open(AgentSource(chosen.model(use.model, resolve), system, device=device))
+    return chosen.open(AgentSource(chosen.model(use.model, resolve), system, device=device, tools=tools))

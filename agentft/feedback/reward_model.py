@@ -36,11 +36,11 @@ def reward_model(
     path = ctx.base / config.path if config.path else ctx.reward
     if path is None or ctx.resolve_model is None:
         raise RecipeError("critic 'reward-model': name a trained one with path:, or train one with `use: reward`")
-    model: Any = RewardModel.load(path, resolve=ctx.resolve_model, system=ctx.system, device=ctx.device)
-    judged = [index for index, response in enumerate(responses) if response.finish != "error" and response.text.strip()]
+    model: Any = RewardModel.load(path, resolve=ctx.resolve_model, system=ctx.system, device=ctx.device, tools=ctx.persona.schemas)
+    judged = [i for i, response in enumerate(responses) if response.finish != "error" and (response.text.strip() or response.calls)]
     complete = [
-        replace(prompts[index], messages=(*prompts[index].messages, Message("assistant", responses[index].text.strip())))
-        for index in judged
+        replace(prompts[i], messages=(*prompts[i].messages, Message("assistant", responses[i].text.strip(), tool_calls=responses[i].calls)))
+        for i in judged
     ]
     done = 0
 
