@@ -139,6 +139,10 @@ sandbox, and a name that is not defined is an error. A rule can take a value fro
 `max: "{{ max_words }}"`. A recipe gives values under `persona.variables`; they must fit the type.
 """
 
+TOOLS = """Every conversation without tools of its own has the persona's, in training and at use. A template of a system prompt need not
+name them: they are shown as the model's chat template does it, see [tools.md](tools.md).
+"""
+
 EXTENDS = """## Extending a persona
 
 `extends: customer-service/base` starts from another persona (a name as in `agentft personas list`, or a `.yaml` file).
@@ -201,7 +205,7 @@ def persona_page() -> str:
         _section("when", When),
         _rules(),
         _section("examples", FewShot),
-        _section("tools", Tool),
+        _section("tools", Tool, TOOLS),
         EXTENDS,
         TEMPLATE,
     ]

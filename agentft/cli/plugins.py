@@ -60,7 +60,9 @@ def show_plugin(name: str, as_json: bool) -> None:
         return
     if plugin is not None:
         click.echo(f"{plugin.name}: {plugin.distribution} {plugin.version}, {plugin.status} {plugin.cause}".rstrip())
-    table(["kind", "name", "summary"], [[e.kind, e.name, e.spec.summary] for e in entries])
+    # A tool that changes something is told from one that only looks.
+    marks = {True: " (writes)", False: ""}
+    table(["kind", "name", "summary"], [[e.kind, e.name, e.spec.summary + marks[getattr(e.spec, "writes", False)]] for e in entries])
 
 
 @command.command("doctor")

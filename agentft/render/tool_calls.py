@@ -150,7 +150,7 @@ class JsonForm(Form):
         if isinstance(value.get("function"), Mapping):
             value = value["function"]
         name = next((value[key] for key in (self.name_key, *_NAMES) if key in value), None)
-        arguments = next((value[key] for key in (self.arguments_key, *_ARGUMENTS) if key in value), {})
+        arguments: Any = next((value[key] for key in (self.arguments_key, *_ARGUMENTS) if key in value), {})
         return called(name, arguments)
 
 
