@@ -20,6 +20,7 @@ _FEEDBACK = {
     "refine": "How an answer is revised after feedback",
     "judge-pair": "How a judge compares two answers",
     "synthesise": "How a model is asked for a new message of a user",
+    "simulated-user": "How a model plays a user in a simulation",
 }
 _LANGUAGES = (("", ", in English"), ("-zh", ", in Chinese"))
 
