@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from agentft.host import Host
     from agentft.persona import Persona
     from agentft.recipe import Recipe
+    from agentft.simulation import simulate_agent
 
 _NAMES = {
     "run": "agentft.api",
@@ -24,9 +25,10 @@ _NAMES = {
     "hookimpl": "agentft.hookspecs",
     "Persona": "agentft.persona",
     "Recipe": "agentft.recipe",
+    "simulate_agent": "agentft.simulation",
 }
 
-__all__ = ["Agent", "Host", "Persona", "Recipe", "__version__", "hookimpl", "load_agent", "run"]
+__all__ = ["Agent", "Host", "Persona", "Recipe", "__version__", "hookimpl", "load_agent", "run", "simulate_agent"]
 
 
 def __getattr__(name: str) -> Any:

@@ -69,6 +69,7 @@ LAYERS = [
         "reporting_rounds",
         "api",
         "agents",
+        "simulation",
         "cli",
         "testing",
         "testing_labels",

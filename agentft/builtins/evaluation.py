@@ -103,6 +103,12 @@ def agentft_evaluators() -> list[EvaluatorSpec]:
             consumes="reference",
             requires=_SEMANTIC,
         ),
+        EvaluatorSpec(
+            "simulation",
+            "Share of an environment's tasks that the agent gets done in conversations with tools",
+            "agentft.simulate.evaluator:simulation",
+            "agentft.simulate.evaluator:SimulationConfig",
+        ),
         EvaluatorSpec("stop-rate", "Share of answers that end by themselves", f"{_E}.form:stop_rate"),
         EvaluatorSpec("length", "Words an answer", f"{_E}.form:length"),
         EvaluatorSpec("repetition", "Share of answers that repeat four words", f"{_E}.form:repetition"),

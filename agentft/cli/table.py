@@ -6,6 +6,7 @@ COMMANDS = {
     "data": "Preview what a recipe will train on",
     "run": "Do everything that a recipe says",
     "evaluate": "Compare base and tuned model on held-out prompts",
+    "simulate": "Let an agent talk to users with tools and count the tasks it gets done",
     "evaluate-critic": "Hold a judge model against human labels",
     "refine": "Improve an agent in rounds of feedback, behind a gate",
     "rounds": "List, show, promote and roll back rounds",

@@ -25,7 +25,7 @@ from agentft.report.rounds import rounds
 from agentft.report.samples import MOST_SAMPLES, read_samples
 from agentft.report.verdict import finished, judge
 
-_TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render_report(data: Mapping[str, Any]) -> str:
@@ -38,16 +38,15 @@ def render_report(data: Mapping[str, Any]) -> str:
     Returns:
         The page as text, to be saved as UTF-8. Typically 150-500 kB; sample texts are cut to keep it below about 1 MB.
     """
-    return plain.printable(_environment().get_template("page.html").render(_context(data)))
+    return plain.printable(environment().get_template("page.html").render(_context(data)))
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["breakable"] = breakable
-    return environment
+def environment() -> Environment:
+    """Jinja for the templates of this package: everything is escaped that is not marked as markup."""
+    made = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.filters["breakable"] = breakable
+    return made
 
 
 def breakable(text: str) -> Markup:
@@ -66,7 +65,7 @@ def _context(data: Mapping[str, Any]) -> dict[str, Any]:
     status = plain.string(data.get("status"))
     outcome, names = judge(data), names_of(data)
     return {
-        "style": Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
         "title": plain.string(data.get("title")) or "Untitled run",
         "created": _date(plain.string(data.get("created"))),
         "run_id": plain.string(data.get("run_id")),

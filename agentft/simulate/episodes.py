@@ -1,8 +1,8 @@
 """Conversations about tasks, many at a time: whatever the agents have to say next is asked for in one batch.
 
-The prompts of a batch share the persona, the tools and the beginning of their conversations, which an engine with a prefix cache runs once. What
-becomes of a conversation does not depend on the others: its user is seeded by suite, task and trial, the agent's samples by the
-prompt's id.
+The prompts of a batch share the persona, the tools and the beginning of their conversations, which an engine with a prefix cache
+runs once. What becomes of a conversation does not depend on the others: its user is seeded by suite, task and trial, the agent's
+samples by the prompt's id.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ def run_episodes(
     Raises:
         PluginError: the suite or the agent broke its contract; episodes that have ended were yielded.
     """
-    limits, waiting, live = limits or Limits(), deque(plan), []
+    limits, waiting = limits or Limits(), deque(plan)
+    live: list[_Live] = []
     opening = (Message("system", policy),) if policy else ()
     try:
         while waiting or live:
@@ -129,7 +130,9 @@ def run_episodes(
 def _opened(suite: Suite, user: Callable[[SimTask, int], User], task: SimTask, trial: int, seed: int) -> _Live:
     try:
         environment = suite.open(task)
-        return _Live(task, trial, environment, user(task, seed), tuple(environment.tools))
+        # What was said before the episode begins, for tasks that have it.
+        history = list(getattr(task, "history", ()))
+        return _Live(task, trial, environment, user(task, seed), tuple(environment.tools), history)
     except Exception as error:
         raise PluginError(f"task '{task.id}' cannot be opened: {type(error).__name__}: {error}") from error
 
@@ -153,7 +156,7 @@ def _ask_users(due: Sequence[_Live], limits: Limits) -> None:
         if isinstance(one.user, AskedUser):
             asking.setdefault(id(one.user.backend), []).append(one)
         else:
-            _hear_user(one, _guarded(_next, one.user, tuple(one.messages)), limits)
+            _hear_user(one, _guarded(_next, one), limits)
     for several in asking.values():
         users = [one.user for one in several if isinstance(one.user, AskedUser)]
         prompts = [user.asks(tuple(one.messages), f"{one.name}.{one.turns}") for user, one in zip(users, several, strict=True)]
@@ -162,8 +165,8 @@ def _ask_users(due: Sequence[_Live], limits: Limits) -> None:
             _hear_user(one, _guarded(user.hears, response), limits)
 
 
-def _next(user: User, said: tuple[Message, ...]) -> UserTurn:
-    return user.answers(said) if said else user.opens()
+def _next(one: _Live) -> UserTurn:
+    return one.user.answers(tuple(one.messages)) if one.turns else one.user.opens()
 
 
 def _guarded(turn: Callable[..., UserTurn], *arguments: Any) -> UserTurn:

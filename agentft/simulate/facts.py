@@ -1,8 +1,8 @@
 """Is a fact told? Numbers, dates and spellings are compared by what they mean, in English and Chinese.
 
-A text becomes a row of tokens: numbers by value (``1,299.00`` is ``1299`` is ``$1,299``; ``five`` is 5, ``三天`` is 3 天), dates by day (``5 March
-2024``, ``2024-03-05`` and ``2024年3月5日`` are one), words in lower case, Chinese characters. A fact is told where its tokens stand in the text one after
-the other. Signs of numbers, currency signs and other punctuation are not looked at.
+A text becomes a row of tokens: numbers by value (``1,299.00`` is ``1299`` is ``$1,299``; ``five`` is 5, ``三天`` is 3 天), dates by day
+(``5 March 2024``, ``2024-03-05`` and ``2024年3月5日`` are one), words in lower case, Chinese characters. A fact is told where its
+tokens stand in the text one after the other. Signs of numbers, currency signs and other punctuation are not looked at.
 """
 
 from __future__ import annotations
@@ -27,15 +27,8 @@ class Token(NamedTuple):
     value: str | Fraction | frozenset[Day]
 
 
-_MONTHS = {
-    name: number
-    for number, names in enumerate(
-        ("january jan", "february feb", "march mar", "april apr", "may", "june jun", "july jul", "august aug", "september sept sep")
-        + ("october oct", "november nov", "december dec"),
-        1,
-    )
-    for name in names.split()
-}
+_NAMES = "january february march april may june july august september october november december".split()  # noqa: SIM905
+_MONTHS = {name[:length]: number for number, name in enumerate(_NAMES, 1) for length in (3, len(name))} | {"sept": 9}
 _MONTH = "|".join(sorted(_MONTHS, key=len, reverse=True))
 _ORDINAL = r"(?:st|nd|rd|th)?"
 _ZH_NUMERAL = "[零〇一二两三四五六七八九十百千万亿]"

@@ -73,8 +73,7 @@ def scores(ended: Sequence[Ended], *, name: str = "success", seed: int = 0) -> l
         rate(f"{name}/pass^{k}", whole, k, seed=seed, summary=f"share of tasks done in {k} of {k} trials") for k in range(2, trials + 1)
     ]
     for check in dict.fromkeys(check for one in ended for check in one.outcome.checks if check != "ended"):
-        of = {task: pair for task, pair in counts(ended, lambda _, outcome: outcome.checks.get(check)).items() if pair[1]}
-        found.append(rate(f"{name}/{check}", of, seed=seed, summary=f"share of episodes that pass the check '{check}'"))
+        found.append(rate(f"{name}/{check}", _passing(ended, check), seed=seed, summary=f"share of episodes that pass the check '{check}'"))
     found.append(
         rate(
             f"{name}/readable-calls",
@@ -92,6 +91,11 @@ def scores(ended: Sequence[Ended], *, name: str = "success", seed: int = 0) -> l
         )
     )
     return found
+
+
+def _passing(ended: Sequence[Ended], check: str) -> Counts:
+    """Of the tasks that the check applies to."""
+    return {task: pair for task, pair in counts(ended, lambda _, outcome: outcome.checks.get(check)).items() if pair[1]}
 
 
 def compare(first: Sequence[Ended], second: Sequence[Ended], *, seed: int = 0) -> list[Comparison]:

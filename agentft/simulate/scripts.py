@@ -41,7 +41,9 @@ class Condition(Model):
     )
     called: str | Called | None = Field(default=None, description="the agent has called this tool in the conversation")
     told: Listed[Text | Listed[Text]] = Field(default=(), description="facts, as groups of alternatives: the agent has told one of each")
-    refused: bool = Field(default=False, description="the agent just said that it cannot or may not, and asked for nothing that the user knows")
+    refused: bool = Field(
+        default=False, description="the agent just said that it cannot or may not, and asked for nothing that the user knows"
+    )
     after: int = Field(default=0, ge=0, description="the user has spoken at least so often, the first message included")
 
 
@@ -80,7 +82,7 @@ class UserScript(Model):
     goal: str = Field(default="", description="what the user wants, in words: for readers, and for a model that plays the user")
     language: str = Field(default="en", pattern="^(en|zh)$", description="`en` or `zh`: the words of what is not written in the script")
     start: str = Field(default="start", description="name of the first state")
-    states: dict[str, State] = Field(min_length=1, description="by name")
+    states: dict[str, State] = Field(description="by name")
     slots: dict[str, Slot] = Field(default={}, description="what the user says when asked, by name")
     leaves: Listed[Leave] = Field(default=(), description="when the user leaves, from any state; looked at before anything else")
     default: Wordings | None = Field(default=None, description="what is said when nothing fits; several are said in turn")
@@ -137,7 +139,9 @@ def read_scripts(path: Path | str) -> dict[str, UserScript]:
         try:
             found[name] = UserScript.model_validate(row)
         except ValidationError as error:
-            problems += problems_of(error, UserScript, lambda path, message, hint, key: document.problem(path, message, hint, key=key), (name,))
+            problems += problems_of(
+                error, UserScript, lambda path, message, hint, key: document.problem(path, message, hint, key=key), (name,)
+            )
             continue
         problems += [document.problem((name, *place), message, hint) for place, message, hint in mistakes(found[name])]
     if problems:

@@ -92,9 +92,8 @@ class EpisodeStore:
                 self.anew = "; ".join(differences(before, given)) if before else "there are episodes, but not what they were made with"
                 path.replace(folder / PREVIOUS)
         (folder / OPTIONS).write_text(json.dumps(given, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        self._write(self.done.values())  # without a line that a kill has cut
         self._stream = path.open("a", encoding="utf-8")
-        if path.stat().st_size:
-            self._stream.write("\n")  # behind a line that a kill has cut
 
     def add(self, one: Ended) -> None:
         """Keep an episode."""
@@ -108,12 +107,13 @@ class EpisodeStore:
         found = [self.done[key] for key in order]
         keys = {one.key for one in found}
         rest = [one for key, one in sorted(self.done.items()) if key not in keys]
-        temporary = self.folder / f".{EPISODES}.tmp"
-        temporary.write_text(
-            "".join(json.dumps(one.to_dict(), ensure_ascii=False) + "\n" for one in [*found, *rest]), encoding="utf-8"
-        )
-        temporary.replace(self.folder / EPISODES)
+        self._write([*found, *rest])
         return found
+
+    def _write(self, ended: Iterable[Ended]) -> None:
+        temporary = self.folder / f".{EPISODES}.tmp"
+        temporary.write_text("".join(json.dumps(one.to_dict(), ensure_ascii=False) + "\n" for one in ended), encoding="utf-8")
+        temporary.replace(self.folder / EPISODES)
 
     def close(self) -> None:
         self._stream.close()
@@ -136,7 +136,7 @@ def read_episodes(path: Path) -> Iterator[Ended]:
         try:
             yield Ended.from_dict(json.loads(line))
         except (ValueError, KeyError, TypeError) as error:
-            if number + 1 < len(lines) and lines[number].strip():
+            if any(line.strip() for line in lines[number:]):
                 raise DataError(f"{file}:{number}: not an episode ({type(error).__name__}: {error})") from None
         except DataError as error:
             raise DataError(f"{file}:{number}: {error}") from None

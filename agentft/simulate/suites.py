@@ -97,13 +97,12 @@ def select(tasks: Sequence[SimTask], which: int | str | None, seed: int = 0) -> 
     return [task for task in tasks if task.id in found]
 
 
-def goal_of(suite: Suite, task: SimTask) -> str:
-    """What the user of a task wants, in words: ``suite.goal(task)`` where the suite has it, else ``goal`` of the task's data or of the
-    script in it; empty where nobody says."""
-    if callable(say := getattr(suite, "goal", None)):
-        return str(say(task))
-    places = [task.data, *(task.data.get(key) for key in ("user", "script"))]
-    return next((str(place["goal"]) for place in places if isinstance(place, Mapping) and place.get("goal")), "")
+def goal_of(task: SimTask) -> str:
+    """What the user of a task wants, in words: ``scenario`` or ``goal`` of the task's data, or ``goal`` of the script in it; empty
+    where nobody says."""
+    script = task.data.get("script")
+    goal = script.get("goal") if isinstance(script, Mapping) else ""
+    return str(task.data.get("scenario") or task.data.get("goal") or goal or "")
 
 
 def played_by(suite: Suite, backend: Backend, language: str, temperature: float = 0.0, seed: int = 0) -> Callable[[SimTask, int], User]:
@@ -115,7 +114,7 @@ def played_by(suite: Suite, backend: Backend, language: str, temperature: float 
     from agentft.contracts import GenerationSettings
     from agentft.simulate.users import ModelUser
 
-    if mute := next((task.id for task in suite.tasks if not goal_of(suite, task)), None):
+    if mute := next((task.id for task in suite.tasks if not goal_of(task)), None):
         raise UserError(f"task '{mute}' does not say in words what its user wants, so no model can play the user; leave out --user")
     settings = GenerationSettings(max_new_tokens=200, temperature=temperature, seed=seed)
-    return lambda task, trial: ModelUser(backend, goal_of(suite, task), trial, language=language, settings=settings)
+    return lambda task, trial: ModelUser(backend, goal_of(task), trial, language=language, settings=settings)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from agentft.contracts import Backend, GenerationSettings
 from agentft.environments import SimTask
-from agentft.records import Example, Response
+from agentft.records import Example, Message, Response
 
 BUILT_IN = ("reference", "silent")
 
@@ -56,7 +56,7 @@ class Reference:
         return [self._answer(prompt, self.tasks[prompt.meta["task"]]) for prompt in prompts]
 
     def _answer(self, prompt: Example, task: SimTask) -> Response:
-        made = sum(len(message.tool_calls) for message in prompt.messages)
+        made = _calls(prompt.messages) - _calls(getattr(task, "history", ()))
         if made < len(task.actions):
             action = task.actions[made]
             return Response(prompt.id, "", calls=({"name": action["name"], "arguments": dict(action.get("arguments") or {})},))
@@ -66,6 +66,10 @@ class Reference:
             return Response(prompt.id, first + "".join(f"{word}。" for word in words))
         first = "It is done." if task.actions else "" if words else "I am sorry, I cannot do that."
         return Response(prompt.id, " ".join(part for part in (first, *(f"{word}." for word in words)) if part))
+
+
+def _calls(messages: Sequence[Message]) -> int:
+    return sum(len(message.tool_calls) for message in messages)
 
 
 class Silent:

@@ -44,11 +44,16 @@ _ASKS = re.compile(
 )
 _REFUSES = re.compile(
     r"\b(?:can(?:'t|not| not)|unable to|not able to|not (?:possible|allowed|permitted|eligible)|won't be able|isn't possible|may not"
-    r"|against (?:our|the) (?:policy|rules)|have to decline|must decline|refuse)\b|无法|不能|不可以|不允许|没有办法|没法|不符合|抱歉，我们不|违反",
+    r"|against (?:our|the) (?:policy|rules)|have to decline|must decline|refuse)\b"
+    r"|无法|不能|不可以|不允许|没有办法|没法|不符合|抱歉，我们不|违反",
     re.IGNORECASE,
 )
 _DEFAULT = {
-    "en": ("I am not sure what you mean. Can you help me with what I asked?", "Sorry, that does not answer my question.", "So what happens now?"),
+    "en": (
+        "I am not sure what you mean. Can you help me with what I asked?",
+        "Sorry, that does not answer my question.",
+        "So what happens now?",
+    ),
     "zh": ("我不太明白，能先帮我处理刚才说的问题吗？", "不好意思，这没有回答我的问题。", "那现在怎么办？"),
 }
 _GIVES_UP = {"en": "Never mind, I will try another way. Goodbye.", "zh": "算了，我再想别的办法吧。再见。"}
@@ -193,9 +198,9 @@ MOST_REPEATS = 3
 class ModelUser:
     """A user that a model plays, from a goal in words.
 
-    The model sees the conversation from the other side: its own words as the assistant's, the agent's as the user's, tools not at all. It
-    writes ``###STOP###`` when it has what it wants or gives up. Its mistakes are faults of the simulator: no answer, an empty one, one cut at
-    the length limit, words that an agent would say, or the same words three times instead of an end.
+    The model sees the conversation from the other side: its own words as the assistant's, the agent's as the user's, tools not at
+    all. It writes ``###STOP###`` when it has what it wants or gives up. Its mistakes are faults of the simulator: no answer, an empty
+    one, one cut at the length limit, words that an agent would say, or the same words three times instead of an end.
 
     Args:
         backend: what generates, without a persona.
@@ -277,4 +282,3 @@ class ModelUser:
     def _alone(self, conversation: Sequence[Message]) -> UserTurn:
         name = str(sum(message.role == "user" for message in conversation))
         return self.hears(self.backend.generate([self.asks(conversation, name)], self.settings)[0])
-
