@@ -101,7 +101,9 @@ def _token(match: re.Match[str], text: str) -> Token:
         first, second = int(found["n1"]), int(found["n2"])
         return _date([(found["ny"], first, second), (found["ny"], second, first)])
     if (digits := found["number"]) is not None:
-        if len(digits) > _LONGEST_NUMBER or (digits.startswith("0") and digits.isdigit() and len(digits) > 1):
+        if len(digits.partition(".")[0].replace(",", "")) > _LONGEST_NUMBER or (
+            digits.startswith("0") and digits.isdigit() and len(digits) > 1
+        ):
             return Token("word", digits)  # a code: 007 is not 7
         return Token("number", Fraction(digits.replace(",", "")) * _LARGE.get(found["large"] or "", 1))
     if (numeral := found["zh"]) is not None:
