@@ -38,7 +38,8 @@ class AskedUser(Protocol):
 
 
 _ASKS = re.compile(
-    r"[?？]|\b(?:please|provide|need|tell|give|share|enter|send|confirm|could you|can you|would you|may i|what|which|let me know|require|without|verify|first)\b"
+    r"[?？]|\b(?:please|provide|need|tell|give|share|enter|send|confirm|could you|can you|would you|may i|what|which)\b"
+    r"|\b(?:let me know|require|without|verify|first)\b"
     r"|请|提供|告诉|告知|需要|麻烦|发给|多少|什么|哪|吗|呢|确认|核实|验证",
     re.IGNORECASE,
 )

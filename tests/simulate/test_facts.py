@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentft.simulate.facts import missing, told, tokens
+from agentft.simulate.facts import missing, tokens, told
 
 
 @pytest.mark.parametrize(
