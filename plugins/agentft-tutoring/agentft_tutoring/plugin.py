@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentft.components import CriticSpec, EvaluatorSpec, PersonaSpec, SourceSpec
+from agentft.components import CriticSpec, EnvironmentSpec, EvaluatorSpec, PersonaSpec, SourceSpec
 from agentft.hookspecs import hookimpl
 
 _PACKAGE = "agentft_tutoring"
@@ -61,4 +61,16 @@ def agentft_evaluators() -> list[EvaluatorSpec]:
         EvaluatorSpec("question-ratio", "Share of sentences that ask", f"{_PACKAGE}.guidance:question_ratio"),
         EvaluatorSpec("telling-ratio", "Share of sentences that give a result or a worked step", f"{_PACKAGE}.guidance:telling_ratio"),
         EvaluatorSpec("turn-length", "Words of a tutor's turn", f"{_PACKAGE}.guidance:turn_length"),
+    ]
+
+
+@hookimpl
+def agentft_environments() -> list[EnvironmentSpec]:
+    return [
+        EnvironmentSpec(
+            "student",
+            "Students with misconceptions, who learn from hints and not from answers",
+            f"{_PACKAGE}.student.suite:student",
+            f"{_PACKAGE}.student.suite:StudentConfig",
+        )
     ]

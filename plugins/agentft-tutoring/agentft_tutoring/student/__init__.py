@@ -1,0 +1,1 @@
+"""Students with misconceptions: whom a tutor talks to in ``agentft simulate``."""
