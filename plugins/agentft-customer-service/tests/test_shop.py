@@ -109,7 +109,9 @@ def _sibling(product):
 def test_spelling_of_an_address_makes_no_difference():
     order = order_of("processing")
     desks = [checked(order["customer"]) for _ in range(3)]
-    for desk, address in zip(desks, ("12 Elm Street, Salem 12345", "12 elm street,  SALEM, 12345.", "13 Elm Street, Salem 12345"), strict=True):
+    for desk, address in zip(
+        desks, ("12 Elm Street, Salem 12345", "12 elm street,  SALEM, 12345.", "13 Elm Street, Salem 12345"), strict=True
+    ):
         assert not desk.call("change_address", {"order_id": order["id"].lower(), "address": address}).error
     one, two, other = (desk.state() for desk in desks)
     assert one == two != other
@@ -124,11 +126,17 @@ def _forbidden():
     credited = next(row for row in seed()["orders"] if row["credit"])
     frozen = next(row for row in seed()["customers"] if row["frozen"])
     stranger = next(row["id"] for row in seed()["customers"] if row["id"] != open_["customer"])
-    other_model = next(row["id"] for row in PRODUCTS.values() if row["stock"] > 2 and row["model"] != PRODUCTS[line_of(fresh, cheap)]["model"])
+    other_model = next(
+        row["id"] for row in PRODUCTS.values() if row["stock"] > 2 and row["model"] != PRODUCTS[line_of(fresh, cheap)]["model"]
+    )
     wrong = ("verify_identity", {"email": PEOPLE[stranger]["email"], "postcode": "00000"})
     return {
         "identity-first": ("", (), ("cancel_order", {"order_id": open_["id"]})),
-        "guessing": ("", (wrong, wrong), ("verify_identity", {"email": PEOPLE[stranger]["email"], "postcode": PEOPLE[stranger]["postcode"]})),
+        "guessing": (
+            "",
+            (wrong, wrong),
+            ("verify_identity", {"email": PEOPLE[stranger]["email"], "postcode": PEOPLE[stranger]["postcode"]}),
+        ),
         "own-orders": (stranger, (), ("cancel_order", {"order_id": open_["id"]})),
         "frozen-account": (frozen["id"], (), ("change_email", {"customer_id": frozen["id"], "email": "new@mail.example"})),
         "cancel-before-shipping": (shipped["customer"], (), ("cancel_order", {"order_id": shipped["id"]})),

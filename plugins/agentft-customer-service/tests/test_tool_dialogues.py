@@ -61,7 +61,9 @@ def test_calls_are_right_and_can_be_copied(drawn):
             before += " " + message.content.lower()
         roles = [message.role for message in row.messages]
         assert all(message.tool_calls or message.content for message in row.messages)
-        assert all(roles[place - 1] == "assistant" and row.messages[place - 1].tool_calls for place, role in enumerate(roles) if role == "tool")
+        assert all(
+            roles[place - 1] == "assistant" and row.messages[place - 1].tool_calls for place, role in enumerate(roles) if role == "tool"
+        )
     assert set(used) == set(BY_NAME)
 
 
@@ -85,15 +87,17 @@ def test_wordings_vary(drawn):
 @pytest.mark.slow
 def test_a_row_fits_a_small_model(drawn, personas, catalog):
     """Persona, tools and conversation in 2,048 tokens of SmolLM2."""
+    from transformers import AutoTokenizer
+
     from agentft.host import Host
     from agentft.persona import template_path
     from agentft.render.conversation import Renderer
     from agentft.render.system import system_prompt
-    from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(Host().resolve_model("smollm2-135m").path)
     desk = personas["desk"]
     renderer = Renderer(tokenizer, system_prompt(desk, template_path(desk, catalog).read_text("utf-8")), tools=desk.schemas)
+    drawn = [*drawn, *read_source(catalog, "customer-service/tool-dialogues", {"count": 480, "seed": 2})]
     lengths = sorted(len(one.input_ids) for row in drawn for one in renderer.training(row))
     print(f"tokens: median {lengths[len(lengths) // 2]}, longest {lengths[-1]}, persona and tools {len(renderer.prefix_ids)}")
     assert lengths[-1] <= 2048

@@ -309,7 +309,7 @@ def _days(count: int) -> str:
 
 def _masked(email: str) -> str:
     name, _, host = email.partition("@")
-    return f"{name[0]}***@{host}"
+    return f"{name[0]}...@{host}"
 
 
 def names(products: Iterable[Mapping[str, Any]]) -> dict[str, str]:

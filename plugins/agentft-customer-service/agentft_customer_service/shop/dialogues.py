@@ -1,6 +1,7 @@
 """The source ``customer-service/tool-dialogues``: demonstrations with tool calls, drawn anew from a seed.
 
-Every conversation has a customer and orders of its own, none of which is in the seed that the tasks use; products and rules are the same shop's.
+Every conversation has a customer and orders of its own, none of which is in the seed that the tasks use; products and rules are those
+of the same shop.
 """
 
 from __future__ import annotations

@@ -35,7 +35,8 @@ POLICIES = {
     "refunds": f"Refunds for faulty, wrong or missing items: within {WINDOW} days after delivery, to the original payment method, within 5 "
     f"business days. Above ${REFUND_LIMIT} a human decides.",
     "cancellation": "Cancellation: free until the order ships. The money is back within 5 business days.",
-    "shipping": "Shipping takes 3 to 5 business days and costs $4.90; it is free from $50. The address can be changed until the order ships.",
+    "shipping": "Shipping takes 3 to 5 business days and costs $4.90; it is free from $50. The address can be changed until the order "
+    "ships.",
     "credit": f"Credit for a late order: up to ${CREDIT_LIMIT}, once for an order.",
     "account": "Changes need the email and the postcode of the account. A frozen account is handled by a human.",
 }

@@ -69,7 +69,11 @@ def orders(s: Scene) -> None:
     s.call("list_orders", customer_id=s.customer["id"])
     newest = sorted(s.orders, key=lambda one: (one["placed"], one["id"]), reverse=True)
     told = [f"{one['id']} ({s.names[one['lines'][0]['product']]}), {one['status']}" for one in newest]
-    s.agent("Here is what I found: {told}. Which one is it about?", "I see these orders: {told}. How can I help with them?", told="; ".join(told))
+    s.agent(
+        "Here is what I found: {told}. Which one is it about?",
+        "I see these orders: {told}. How can I help with them?",
+        told="; ".join(told),
+    )
     s.thanks()
 
 
@@ -164,7 +168,7 @@ def refund_high(s: Scene) -> None:
     s.call("get_order", order_id=order["id"])
     s.call("escalate_to_human", reason="amount")
     s.agent(
-        "I'm sorry about the {item}. A refund of {price} needs a human, so I have handed you over. A specialist contacts you within 1 business day.",
+        "I'm sorry about the {item}. A refund of {price} needs a specialist, so I have handed you over. You hear from us within 1 business day.",
         "Sorry for the trouble. Refunds above $200 are decided by a specialist, who will contact you within 1 business day.",
         item=s.products[product]["model"],
         price=price(s.products[product]),
@@ -188,7 +192,7 @@ def return_(s: Scene) -> None:
     s.call("get_order", order_id=order["id"])
     s.call("return_items", order_id=order["id"], product_ids=[product])
     s.agent(
-        "Done. The return of the {item} is registered and the label is in your email. You get {price} back 5 business days after it arrives.",
+        "Done. The return of the {item} is registered, the label is in your email. You get {price} back 5 business days after it arrives.",
         "I have registered the return of your {item}. Use the label in your email; {price} is back 5 business days after we receive it.",
         item=s.products[product]["model"],
         price=price(s.products[product]),
@@ -431,7 +435,14 @@ def human(s: Scene) -> None:
         (
             ("manager", ("I want to talk to a manager.", "Get me a supervisor, now.", "This is useless, give me a real person.")),
             ("legal", ("I will sue you if this goes on.", "My lawyer will be in touch about this.", "I'm taking you to court over this.")),
-            ("safety", ("The {item} caught fire in my kitchen!", "Your {item} gave me an electric shock.", "The {item} is dangerous, I got burned.")),
+            (
+                "safety",
+                (
+                    "The {item} caught fire in my kitchen!",
+                    "Your {item} gave me an electric shock.",
+                    "The {item} is dangerous, I got burned.",
+                ),
+            ),
             ("fraud", ("Somebody ordered a {item} with my card. That is fraud.", "There is a scam order for a {item} on my account!")),
         )
     )
@@ -498,7 +509,8 @@ def policy(s: Scene) -> None:
 
 
 def two_things(s: Scene) -> None:
-    first, product = s.order("processing"), s.product(below=200)
+    product = s.product(below=200)
+    first = s.order("processing", [s.product()])
     second = s.order("delivered", [product])
     s.identify(*_CANCEL, id_=first["id"], item=_model(s, first))
     s.call("get_order", order_id=first["id"])
@@ -511,7 +523,12 @@ def two_things(s: Scene) -> None:
         s.call("return_items", order_id=second["id"], product_ids=[product])
         s.agent("The return of the {item} is registered too. The label is in your email.", item=item)
     else:
-        s.user("And the {item} from {id_} came broken, refund please.", "Also {id_}: refund the {item}, it came damaged.", item=item, id_=second["id"])
+        s.user(
+            "And the {item} from {id_} came broken, refund please.",
+            "Also {id_}: refund the {item}, it came damaged.",
+            item=item,
+            id_=second["id"],
+        )
         s.call("get_order", order_id=second["id"])
         s.call("refund_order", order_id=second["id"], amount=s.products[product]["price"])
         s.agent("Sorry about the {item}. {price} is refunded, within 5 business days.", item=item, price=price(s.products[product]))
@@ -530,7 +547,12 @@ def changed_mind(s: Scene) -> None:
     s.call("verify_identity", email=s.customer["email"], postcode=s.customer["postcode"])
     s.call("get_order", order_id=second["id"])
     s.call("cancel_order", order_id=second["id"])
-    s.agent("No problem, I cancelled {two} and left {one} as it is.", "Done: {two} is cancelled, {one} stays.", one=first["id"], two=second["id"])
+    s.agent(
+        "No problem, I cancelled {two} and left {one} as it is.",
+        "Done: {two} is cancelled, {one} stays.",
+        one=first["id"],
+        two=second["id"],
+    )
     s.thanks()
 
 
@@ -544,9 +566,13 @@ def kept_after_all(s: Scene) -> None:
 
 def forgot_email(s: Scene) -> None:
     order = s.order("shipped")
-    s.user("I forgot which email I used. I'm {name} and want to know where {id_} is.", "This is {name}. Where is {id_}? I don't know my email.", id_=order["id"])
+    s.user(
+        "I forgot which email I used. I'm {name} and want to know where {id_} is.",
+        "This is {name}. Where is {id_}? I don't know my email.",
+        id_=order["id"],
+    )
     s.call("find_customer", name=s.customer["name"])
-    masked = f"{s.customer['email'][0]}***@{s.customer['email'].partition('@')[2]}"
+    masked = f"{s.customer['email'][0]}...@{s.customer['email'].partition('@')[2]}"
     s.agent("I found an account with {masked}. Please tell me the full email and your postcode.", masked=masked)
     s.user(*("Ah, {email}. Postcode {postcode}.", "{email}, {postcode}"))
     s.call("verify_identity", email=s.customer["email"], postcode=s.customer["postcode"])
@@ -613,7 +639,13 @@ def _insists(s: Scene, firm: str) -> None:
     """Sometimes the customer does not take no for an answer."""
     draw = s.rng.random()
     if draw < 0.3:
-        s.user("Can't you make an exception?", "Come on, just this once.", "Other shops do it.", "But I'm a loyal customer!", "Please, it's important.")
+        s.user(
+            "Can't you make an exception?",
+            "Come on, just this once.",
+            "Other shops do it.",
+            "But I'm a loyal customer!",
+            "Please, it's important.",
+        )
         s.agent(firm)
     elif draw < 0.5:
         s.user("Ok, thanks anyway.", "Pity. Thanks.", "I see, bye.")

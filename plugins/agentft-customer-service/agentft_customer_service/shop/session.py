@@ -1,7 +1,8 @@
 """The desk's tools as functions for a persona: ``agentft chat`` and ``agentft serve`` run them over a shop of the conversation.
 
-Each conversation has a desk of its own: who was checked in one is nobody in another. Conversations are told apart by the context object that the caller
-hands over, or by the variable ``session`` where a caller makes a context for each call. The desk is strict: what the rules forbid is refused.
+Each conversation has a desk of its own: who was checked in one is nobody in another. Conversations are told apart by the context object
+that the caller hands over, or by the variable ``session`` where a caller makes a context for each call. The desk is strict: what the
+rules forbid is refused.
 """
 
 from __future__ import annotations

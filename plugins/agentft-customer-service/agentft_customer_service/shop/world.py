@@ -13,8 +13,35 @@ FIRST = (
     *("Emil", "Fiona", "Goran", "Helga", "Ivo", "Judith", "Karim", "Leona", "Milan", "Nora", "Oskar", "Pilar", "Rafael", "Selma", "Tomas"),
 )
 LAST = (
-    *("Abbott", "Bergmann", "Castillo", "Dvorak", "Eriksen", "Fontaine", "Grimaldi", "Holloway", "Ibrahim", "Jansen", "Kowalski", "Lindqvist"),
-    *("Moretti", "Novak", "Okafor", "Pereira", "Quigley", "Rossi", "Sandoval", "Thornton", "Umarov", "Vargas", "Whitfield", "Yilmaz", "Zeller"),
+    *(
+        "Abbott",
+        "Bergmann",
+        "Castillo",
+        "Dvorak",
+        "Eriksen",
+        "Fontaine",
+        "Grimaldi",
+        "Holloway",
+        "Ibrahim",
+        "Jansen",
+        "Kowalski",
+        "Lindqvist",
+    ),
+    *(
+        "Moretti",
+        "Novak",
+        "Okafor",
+        "Pereira",
+        "Quigley",
+        "Rossi",
+        "Sandoval",
+        "Thornton",
+        "Umarov",
+        "Vargas",
+        "Whitfield",
+        "Yilmaz",
+        "Zeller",
+    ),
     *("Ashworth", "Bellini", "Carver", "Dumont", "Eastman", "Fischer", "Goldberg", "Hartmann", "Iversen", "Keller", "Lombardi", "Mercier"),
 )
 STREETS = ("Oak", "Maple", "Cedar", "Mill", "Station", "Church", "River", "Garden", "Hill", "Park", "Lake", "Bridge", "Spring", "Forest")
@@ -57,7 +84,9 @@ class World:
         """Somewhere else."""
         return f"{self._street()}, {self.rng.choice(CITIES)} {self.rng.randint(10000, 99950)}"
 
-    def order(self, customer: Mapping[str, Any], state: str, products: Sequence[str] = (), *, late: bool = False, credit: float = 0) -> dict[str, Any]:
+    def order(
+        self, customer: Mapping[str, Any], state: str, products: Sequence[str] = (), *, late: bool = False, credit: float = 0
+    ) -> dict[str, Any]:
         """An order in one of :data:`STATES`; ``old`` was delivered more than 30 days ago.
 
         ``products``: ids; default: one to three, drawn. ``late``: it should have arrived by now, or arrived after it should have.

@@ -1,9 +1,9 @@
 """A student as a state machine: a misconception, how it shows, which hints repair it, and what happens when the answer is given away.
 
-On the tutor's words, in this order: the answer in them is copied, and the student leaves without having learned; a question that touches a key idea
-that is still missing brings an insight, and after the last one the student states the result from steps of their own; a wrong result that is
-called right is believed; a question about the way is answered with the wrong way; anything else leads nowhere. A student who gets
-nowhere asks for the answer, and then gives up.
+On the tutor's words, in this order: the answer in them is copied, and the student leaves without having learned; a question that touches
+a key idea that is still missing brings an insight, and after the last one the student states the result from steps of their own; a wrong
+result that is called right is believed; a question about the way is answered with the wrong way; anything else leads nowhere. A student
+who gets nowhere asks for the answer, and then gives up.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ MISCONCEPTIONS = "agentft_tutoring:data/misconceptions.yaml"
 PATIENCE = 4  # answers in a row that lead nowhere
 
 _WAY = re.compile(
-    r"\b(?:how did you|show me|explain|what did you do|walk me|tell me (?:how|more)|your (?:steps?|work(?:ing)?|thinking)|why do you think)\b"
+    r"\b(?:how did you|show me|explain|what did you do|walk me|tell me (?:how|more)|why do you think)\b"
+    r"|\byour (?:steps?|work(?:ing)?|thinking)\b"
     r"|怎么(?:算|做|想|得)|说说|解释|步骤",
     re.IGNORECASE,
 )
@@ -38,10 +39,18 @@ _PRAISE = re.compile(
 )
 _NOT = re.compile(r"\b(?:not|isn't|n't|almost|nearly|incorrect|wrong|but)\b|不对|错|但", re.IGNORECASE)
 
-_COPIES = {"en": ("Oh, {answer}. I'll write that down. Thanks!", "Okay, {answer}, thanks, bye!"), "zh": ("哦，{answer}，我抄下来了，谢谢！",)}
+_COPIES = {
+    "en": ("Oh, {answer}. I'll write that down. Thanks!", "Okay, {answer}, thanks, bye!"),
+    "zh": ("哦，{answer}，我抄下来了，谢谢！",),
+}
 _BELIEVES = {"en": ("Great, so {wrong} is right. Thanks!", "Yes! {wrong} then. Bye!"), "zh": ("太好了，那就是{wrong}，谢谢！",)}
 _LOST = {
-    "en": ("I don't get it.", "Hm, I'm not sure what to do with that.", "I still think it is {wrong}.", "Okay, but what is wrong with mine?"),
+    "en": (
+        "I don't get it.",
+        "Hm, I'm not sure what to do with that.",
+        "I still think it is {wrong}.",
+        "Okay, but what is wrong with mine?",
+    ),
     "zh": ("我没听懂。", "嗯，不知道该怎么做。", "我还是觉得是{wrong}。"),
 }
 _PLEADS = {"en": ("Can't you just tell me the answer?", "Please just give me the answer."), "zh": ("能直接告诉我答案吗？",)}
@@ -136,7 +145,9 @@ def filled(text: str, problem: Mapping[str, Any], escape: bool = False) -> str:
     """``{name}`` replaced by the problem's value; other braces stay. ``escape``: the text is a pattern."""
     values: Mapping[str, str] = problem["values"]
     return re.sub(
-        r"\{([a-z]\w*)\}", lambda found: (re.escape(values[found[1]]) if escape else values[found[1]]) if found[1] in values else found[0], text
+        r"\{([a-z]\w*)\}",
+        lambda found: (re.escape(values[found[1]]) if escape else values[found[1]]) if found[1] in values else found[0],
+        text,
     )
 
 
