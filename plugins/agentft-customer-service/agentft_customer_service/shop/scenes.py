@@ -168,7 +168,7 @@ def refund_high(s: Scene) -> None:
     s.call("get_order", order_id=order["id"])
     s.call("escalate_to_human", reason="amount")
     s.agent(
-        "I'm sorry about the {item}. A refund of {price} needs a specialist, so I have handed you over. You hear from us within 1 business day.",
+        "I'm sorry about the {item}. A refund of {price} needs a specialist, so I handed you over. You hear from us within 1 business day.",
         "Sorry for the trouble. Refunds above $200 are decided by a specialist, who will contact you within 1 business day.",
         item=s.products[product]["model"],
         price=price(s.products[product]),
