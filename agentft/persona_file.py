@@ -63,6 +63,11 @@ def load(path: Path, resolve: Resolve | None, values: Mapping[str, Any], value_p
     raise RecipeError(in_order(problems, str(path)))
 
 
+def declared(path: Path, resolve: Resolve | None = None) -> dict[str, Variable]:
+    """The variables of a persona that :func:`load` accepts, those that it inherits too."""
+    return {name: variable for name, variable in _variables(_chain(path, resolve, []), []).items() if variable is not None}
+
+
 def _chain(path: Path, resolve: Resolve | None, problems: list[Problem]) -> list[yamlio.Document]:
     """The files from the root of the inheritance to ``path``; stops with a problem where it cannot go on."""
     layers: list[yamlio.Document] = []

@@ -70,6 +70,7 @@ LAYERS = [
         "api",
         "agents",
         "simulation",
+        "serving",
         "cli",
         "testing",
         "testing_labels",

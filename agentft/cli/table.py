@@ -13,6 +13,7 @@ COMMANDS = {
     "pairs": "Show and export preference pairs",
     "annotate": "Rate, edit and comment on answers in the browser",
     "chat": "Talk to an agent in the terminal",
+    "serve": "Serve agents through OpenAI's interface",
     "report": "Show or rebuild the report of a run",
     "runs": "List, show, compare and clean up runs",
     "personas": "List, show and render personas",

@@ -36,30 +36,73 @@ class Sampler:
         import torch
 
         self.streams = {row: self.streams.get(row) or torch.Generator().manual_seed(self.seeds[row]) for row in rows}
-        probs = (logits.float() / self.temperature).softmax(-1)
-        chosen = torch.empty(len(rows), dtype=torch.long, device=logits.device)
-        open_ = torch.arange(len(rows), device=logits.device)
-        sums = probs.cumsum(-1)
-        for _ in range(TRIES):
-            draws = torch.tensor([float(torch.rand((), generator=self.streams[rows[place]])) for place in open_.tolist()])
-            mass = sums[open_]
-            found = torch.searchsorted(mass, draws.to(logits.device)[:, None] * mass[:, -1:], right=True).clamp(max=probs.shape[1] - 1)
-            chosen[open_] = found[:, 0]
-            if self.top_p >= 1:
-                return chosen
-            part = probs[open_]
-            likelier = torch.where(part > part.gather(1, found), part, 0).sum(-1)
-            open_ = open_[likelier >= self.top_p]
-            if not len(open_):
-                return chosen
-        for place in open_.tolist():
-            chosen[place] = self._sorted(probs[place], self.streams[rows[place]])
-        return chosen
+        return nucleus(logits, [self.streams[row] for row in rows], self.temperature, self.top_p)
 
-    def _sorted(self, probs: Any, stream: Any) -> Any:
+
+class Draws:
+    """Rows that each have settings of their own: some take the likeliest token, others draw. They may come and go."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, tuple[Any, float, float]] = {}
+
+    def add(self, row: int, stream: Any, temperature: float, top_p: float) -> None:
+        """``stream``: a generator of torch, which is used up as the row goes on; not looked at where ``temperature`` is 0."""
+        self.rows[row] = (stream, temperature, top_p)
+
+    def forget(self, row: int) -> None:
+        self.rows.pop(row, None)
+
+    def __call__(self, logits: Any, rows: Sequence[int]) -> Any:
         import torch
 
-        ordered, order = probs.sort(descending=True)
-        kept = ordered * (ordered.cumsum(-1) - ordered < self.top_p)
-        draw = float(torch.rand((), generator=stream)) * float(kept.sum())
-        return order[min(int(torch.searchsorted(kept.cumsum(-1), draw, right=True)), len(order) - 1)]
+        chosen = greedy(logits, rows)
+        drawing = [place for place, row in enumerate(rows) if self.rows[row][1]]
+        if drawing:
+            streams, temperatures, shares = zip(*(self.rows[rows[place]] for place in drawing), strict=True)
+            temperature, top_p = (torch.tensor(values, dtype=torch.float32, device=logits.device) for values in (temperatures, shares))
+            # A row that takes the whole distribution is never outside of its nucleus, whatever the rounding.
+            top_p = torch.where(top_p >= 1, 2.0, top_p)
+            chosen[drawing] = nucleus(logits[drawing], streams, temperature[:, None], top_p)
+        return chosen
+
+
+def nucleus(logits: Any, streams: Sequence[Any], temperature: Any, top_p: Any) -> Any:
+    """One token per row, each drawn with its own stream.
+
+    Args:
+        logits: ``[n, vocabulary]``.
+        streams: n generators of torch.
+        temperature: a number above 0 for all rows, or ``[n, 1]``.
+        top_p: a number for all rows, or ``[n]``; from 1 on nothing is cut.
+    """
+    import torch
+
+    probs = (logits.float() / temperature).softmax(-1)
+    chosen = torch.empty(len(streams), dtype=torch.long, device=logits.device)
+    open_ = torch.arange(len(streams), device=logits.device)
+    sums = probs.cumsum(-1)
+    each = isinstance(top_p, torch.Tensor)
+    for _ in range(TRIES):
+        draws = torch.tensor([float(torch.rand((), generator=streams[place])) for place in open_.tolist()])
+        mass = sums[open_]
+        found = torch.searchsorted(mass, draws.to(logits.device)[:, None] * mass[:, -1:], right=True).clamp(max=probs.shape[1] - 1)
+        chosen[open_] = found[:, 0]
+        if not each and top_p >= 1:
+            return chosen
+        part = probs[open_]
+        likelier = torch.where(part > part.gather(1, found), part, 0).sum(-1)
+        open_ = open_[likelier >= (top_p[open_] if each else top_p)]
+        if not len(open_):
+            return chosen
+    for place in open_.tolist():
+        chosen[place] = _sorted(probs[place], streams[place], float(top_p[place] if each else top_p))
+    return chosen
+
+
+def _sorted(probs: Any, stream: Any, top_p: float) -> Any:
+    import torch
+
+    ordered, order = probs.sort(descending=True)
+    kept = ordered * (ordered.cumsum(-1) - ordered < top_p)
+    draw = float(torch.rand((), generator=stream)) * float(kept.sum())
+    return order[min(int(torch.searchsorted(kept.cumsum(-1), draw, right=True)), len(order) - 1)]

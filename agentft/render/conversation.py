@@ -211,6 +211,10 @@ class Renderer:
         """Token ids that rows begin with: the persona, up to the last added token before the user's text; may be empty."""
         return self._pieces.prefix_ids
 
+    def spoken(self, text: str) -> str:
+        """``text`` of generated tokens without special tokens; for pieces of an answer that is not complete yet."""
+        return self._disarm.special.sub("", text)
+
     def answers(self, example: Example, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each of ``texts`` as the answer to ``example``, stop token included: what training would supervise.
 

@@ -53,7 +53,9 @@ class Deployment:
         system: the system prompt that every conversation gets, with the persona's default variables.
         tools: of the persona, offered with every request: ``{"name", "description", "parameters"}``.
         call_tool: runs one of them, ``(name, arguments, variables) -> ToolAnswer``; None: the caller runs them.
+        runs: names of the tools that it runs.
         declared: variables that a request may set, see :mod:`agentft.serve.variables`.
+        version: of the agent, for a run: ``start``, ``round-1`` ...
     """
 
     name: str
@@ -62,7 +64,9 @@ class Deployment:
     system: str = ""
     tools: Sequence[Mapping[str, Any]] = ()
     call_tool: Callable[[str, Mapping[str, Any], Mapping[str, Any]], ToolAnswer] | None = None
+    runs: frozenset[str] = frozenset()
     declared: Mapping[str, Any] = field(default_factory=dict)
+    version: str = ""
 
     @property
     def language(self) -> str:

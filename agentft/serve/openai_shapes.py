@@ -245,6 +245,21 @@ def call_rows(calls: Iterable[Mapping[str, Any]], id: str) -> list[dict[str, Any
     ]
 
 
+def message_rows(messages: Iterable[Message]) -> list[dict[str, Any]]:
+    """Messages as a request has them; tools answer the calls before them, in order."""
+    found: list[dict[str, Any]] = []
+    open_: list[str] = []
+    for place, message in enumerate(messages):
+        row: dict[str, Any] = {"role": message.role, "content": message.content}
+        if message.tool_calls:
+            row["tool_calls"] = call_rows(message.tool_calls, str(place))
+            open_ = [call["id"] for call in row["tool_calls"]]
+        if message.role == "tool":
+            row["tool_call_id"] = open_.pop(0) if open_ else f"call_{place}"
+        found.append(row)
+    return found
+
+
 def finish_of(response: Response) -> Literal["stop", "length", "tool_calls"]:
     if response.calls:
         return "tool_calls"
