@@ -244,13 +244,13 @@ def _deployment(name: str, answerer: Any, played: Played, host: Host, run_tools:
 
 def _runner(played: Played, host: Host) -> tuple[Any, frozenset[str]]:
     """What runs the persona's tools, and which of them have code."""
-    from agentft.engine.toolbox import ToolBox
     from agentft.environments import ToolAnswer, ToolContext
 
     persona = played.persona
     runs = frozenset(str(tool["name"]) for tool in persona.tools if "use" in tool) if persona else frozenset[str]()
     if persona is None or not runs:
         raise UserError("--run-tools: the persona has no tools with code; leave the option out, and callers run what is called")
+    from agentft.engine.toolbox import ToolBox
 
     def call(name: str, arguments: Mapping[str, Any], variables: Mapping[str, Any]) -> ToolAnswer:
         context = ToolContext({**persona.variables, **variables}, played.base)
@@ -355,5 +355,7 @@ def _recorded(manifest: Mapping[str, Any], variables: Mapping[str, Any], host: H
             raise
         return kept
     if variables:
-        raise UserError("the persona has changed since the run; its variables cannot be set any more (train again, or name it with --persona)")
+        raise UserError(
+            "the persona has changed since the run; its variables cannot be set any more (train again, or name it with --persona)"
+        )
     return replace(played, persona=persona) if same else kept

@@ -16,7 +16,6 @@ from agentft.serve.gateway_state import Deployment, Limits
 @contextmanager
 def gateway(deployments: Sequence[Deployment], key: str | None = None, log: Any = None, **limits: Any) -> Iterator[Any]:
     """Yields the application; ``.url`` is its address up to ``/v1``, ``.state`` what it knows."""
-    import uvicorn
 
     app = create_gateway(deployments, key=key, settings=Limits(**limits), chat_page=False, log=log)
     with listening(app) as url:

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 @click.option("--run-tools", is_flag=True, help="Run the persona's tools here; else callers get the calls.")
 @click.option("--model", help="A server's name for its model; left out: the first that it lists.")
 @click.option("--behind-key-env", metavar="VARIABLE", help="Environment variable with the key of a server behind the gateway.")
-@click.option("--feedback", type=click.Path(dir_okay=False, path_type=Path), help="Store of /v1/feedback. [default: RUNS/feedback/served.jsonl]")
+@click.option(
+    "--feedback", type=click.Path(dir_okay=False, path_type=Path), help="Store of /v1/feedback; left out: RUNS/feedback/served.jsonl."
+)
 @click.option("--no-feedback", is_flag=True, help="No /v1/feedback.")
 @click.option("--no-page", is_flag=True, help="No chat page.")
 @click.option("--log", "log", type=click.Choice(["text", "json", "off"]), default="text", show_default=True, help="A line per request.")
@@ -130,9 +132,7 @@ def limits_from(pairs: Sequence[str]) -> Limits:
     try:
         return Limits.model_validate({key: parse_value(value) for key, _, value in (pair.partition("=") for pair in pairs)})
     except ValidationError as error:
-        raise RecipeError(
-            problems_of(error, Limits, lambda path, message, hint, key: Problem(f"--limit: {message}", hint=hint))
-        ) from None
+        raise RecipeError(problems_of(error, Limits, lambda path, message, hint, key: Problem(f"--limit: {message}", hint=hint))) from None
 
 
 def key_from(variable: str | None, file: Path | None) -> str | None:
@@ -181,6 +181,7 @@ def listen(
     Raises:
         UserError: the address cannot be used.
     """
+    import signal
     import socket
 
     import uvicorn
@@ -204,10 +205,15 @@ def listen(
         click.echo(f"{one.name}: {one.persona.summary if one.persona else 'no persona'}")
     click.echo(f"serving {address}/v1 ({'with a key' if key else 'without a key, this machine only'}); Ctrl+C stops")
     sys.stdout.flush()
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=max(1, round(settings.grace)), server_header=False, lifespan="on"
-    )
-    uvicorn.Server(config).run(sockets=[listener])
+    grace = max(1, round(settings.grace))
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=grace, server_header=False, lifespan="on")
+    # uvicorn raises what it was stopped with once more when all is done; to be told to stop is no failure.
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _feedback_store(path: Path) -> Any:

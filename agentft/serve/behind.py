@@ -28,7 +28,7 @@ class ServerAnswerer:
     """Implements :class:`agentft.serve.answering.Answerer` against ``POST {url}/chat/completions``.
 
     A request that finds nobody, or whose connection breaks before the first piece of the answer was passed on, is sent again until
-    ``limits.patience`` is over; then the caller gets 503. One that breaks later ends with an error, since what was said cannot be taken back.
+    ``limits.patience`` is over; then the caller gets 503. One that breaks later ends with an error: what was said cannot be taken back.
 
     Args:
         url: up to and including ``/v1``.
@@ -103,7 +103,8 @@ class ServerAnswerer:
             ticket.put(Refusal(503, "The gateway was stopped before the answer was complete.", "stopping", retry_after=5))
             raise
         except Exception as error:
-            ticket.put(Refusal(502, f"The server behind this gateway answers what is no chat completion ({type(error).__name__}).", "bad_gateway"))
+            kind = type(error).__name__
+            ticket.put(Refusal(502, f"The server behind this gateway answers what is no chat completion ({kind}).", "bad_gateway"))
 
     async def _until_answered(self, body: dict[str, Any], ticket: Ticket, ask: Ask, patience: float) -> None:
         loop, pause = asyncio.get_running_loop(), 0.1
@@ -197,7 +198,7 @@ class ServerAnswerer:
             reply = await self._http.get(f"{self.url}/models", timeout=5.0)
         except httpx.HTTPError as error:
             return f"the server behind is away ({type(error).__name__})"
-        return "" if reply.status_code < 500 else f"the server behind answers {reply.status_code}"
+        return f"the server behind answers {reply.status_code}" if reply.status_code in _PASSING else ""
 
     async def close(self) -> None:
         self._closed = True
@@ -269,7 +270,8 @@ class _Said:
         cached = _count((self._usage.get("prompt_tokens_details") or {}).get("cached_tokens"))
         finish = "length" if self.finish == "length" else "stop"
         name = f"{self.ask.prompt.id}#{self.ask.choice}"
-        self.ticket.put(Done(Response(name, self.text, finish, count, calls=tuple(calls), malformed=malformed, prompt_tokens=prompt), cached))
+        response = Response(name, self.text, finish, count, calls=tuple(calls), malformed=malformed, prompt_tokens=prompt)
+        self.ticket.put(Done(response, cached))
 
 
 def _count(value: Any) -> int:
@@ -284,8 +286,8 @@ def _refusal(status: int, body: bytes, retry_after: str) -> Exception:
     except (ValueError, KeyError, TypeError):
         message, code, param = "", None, None
     if status in _CALLERS:
-        named = code if isinstance(code, str) else "invalid_value"
-        return Refusal(400, message or "The server behind this gateway refuses the request.", named, param if isinstance(param, str) else None)
+        code, param = (value if isinstance(value, str) else None for value in (code, param))
+        return Refusal(400, message or "The server behind this gateway refuses the request.", code or "invalid_value", param)
     if status == 429:
         wait = int(retry_after) if retry_after.isdigit() else 1
         return Refusal(429, "The server behind this gateway is busy.", "rate_limit_exceeded", retry_after=min(wait, 60))
@@ -293,4 +295,3 @@ def _refusal(status: int, body: bytes, retry_after: str) -> Exception:
         return Away(f"it answers {status}")
     # Wrong keys and unknown models are the gateway's mistakes: its caller can do nothing about them.
     return Refusal(502, f"The server behind this gateway answers {status}.", "bad_gateway")
-

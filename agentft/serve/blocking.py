@@ -15,7 +15,8 @@ from agentft.serve.gateway_state import Limits
 class BlockingAnswerer:
     """Implements :class:`agentft.serve.answering.Answerer` for a backend that plays the persona.
 
-    An answer that has begun runs to its end although its caller went away. Values of variables are refused: the backend has its system prompt.
+    An answer that has begun runs to its end although its caller went away. Values of variables are refused: the backend has its
+    system prompt.
     """
 
     def __init__(self, backend: Backend, limits: Limits):
@@ -56,7 +57,9 @@ class BlockingAnswerer:
                     ticket.put(found.text)
                 ticket.put(Done(found))
             else:
-                ticket.put(found if isinstance(found, Refusal) else Refusal(500, f"The model failed ({type(found).__name__}).", "model_failed"))
+                ticket.put(
+                    found if isinstance(found, Refusal) else Refusal(500, f"The model failed ({type(found).__name__}).", "model_failed")
+                )
 
         future.add_done_callback(ended)
         return ticket

@@ -83,7 +83,9 @@ def assemble(state: State, key: str | None) -> Door:
     async def ready() -> Response:
         reasons = [] if not state.closing else ["stopping"]
         reasons += [reason for one in answerers if (reason := await one.ready())]
-        return JSONResponse({"status": "unavailable" if reasons else "ok", **({"reason": reasons[0]} if reasons else {})}, 503 if reasons else 200)
+        return JSONResponse(
+            {"status": "unavailable" if reasons else "ok", **({"reason": reasons[0]} if reasons else {})}, 503 if reasons else 200
+        )
 
     @app.get("/metrics")
     async def metrics() -> Response:

@@ -51,7 +51,6 @@ class Call:
 
     async def run(self, request: Request) -> Response:
         from fastapi.responses import JSONResponse, StreamingResponse
-        from starlette.responses import Response
 
         if self.state.closing:
             raise Refusal(503, "The gateway is being stopped.", "stopping", retry_after=5)

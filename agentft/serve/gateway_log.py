@@ -27,7 +27,11 @@ class RequestLog:
             return
         said = {"asked": asked, "answered": answered} if self.texts else {}
         # The error may quote the caller too.
-        line = {key: scrub(value[:2000]) if isinstance(value, str) else value for key, value in (facts | said).items() if value not in ("", None)}
+        line = {
+            key: scrub(value[:2000]) if isinstance(value, str) else value
+            for key, value in (facts | said).items()
+            if value not in ("", None)
+        }
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         if self.as_json:
             text = json.dumps({"time": now, **line}, ensure_ascii=False)

@@ -82,7 +82,8 @@ class Metrics:
 
     def text(self) -> str:
         found = []
-        for metric in (self.requests, self.refusals, self.cancelled, self.tokens, self.seconds, self.first, self.tools, *self.gauges):
+        own: list[Counter | Histogram] = [self.requests, self.refusals, self.cancelled, self.tokens, self.seconds, self.first, self.tools]
+        for metric in (*own, *self.gauges):
             found += [f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} {metric.kind}", *metric.lines()]
         return "\n".join(found) + "\n"
 

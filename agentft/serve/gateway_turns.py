@@ -62,7 +62,11 @@ class Choice:
 
     def _runs(self, response: Response) -> bool:
         """Only what the persona brings is run here; one call of the caller's own tools, and he has to go on."""
-        return bool(response.calls) and self.deployment.call_tool is not None and all(call["name"] in self.deployment.runs for call in response.calls)
+        return (
+            bool(response.calls)
+            and self.deployment.call_tool is not None
+            and all(call["name"] in self.deployment.runs for call in response.calls)
+        )
 
     async def _call(self, call: Mapping[str, Any]) -> str:
         name, run = str(call["name"]), self.deployment.call_tool

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from agentft.engine.agent import LoadedAgent
     from agentft.serve.worker import Job
 
-# Prompts that leave the persona's beginning somewhere in the middle (other variables, further instructions) share what comes before, in steps
-# of so many tokens: customers whose names begin alike shall not have a lane each.
+# Prompts that leave the persona's beginning somewhere in the middle (other variables, further instructions) share what comes before,
+# in steps of so many tokens: customers whose names begin alike shall not have a lane each.
 GRAIN = 16
 News = tuple["Job", Sequence[int], bool]
 

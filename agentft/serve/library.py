@@ -93,7 +93,9 @@ class _Run:
         from transformers import GenerationConfig, StoppingCriteriaList
 
         job, agent = self.job, self.mind.agent
-        drawing = {"do_sample": True, "temperature": job.temperature, "top_p": job.top_p, "top_k": 0} if job.temperature else {"do_sample": False}
+        drawing = (
+            {"do_sample": True, "temperature": job.temperature, "top_p": job.top_p, "top_k": 0} if job.temperature else {"do_sample": False}
+        )
         config = GenerationConfig(
             max_new_tokens=job.new_tokens - len(job.speech.ids),
             eos_token_id=list(agent.renderer.stop_token_ids),

@@ -87,7 +87,17 @@ class LocalAnswerer:
             stream = torch.Generator().manual_seed(seed)
         speech = Speech(speaker.renderer, ask.prompt, ask.stop)
         return Job(
-            self.mind, tokens, new, ask.temperature, ask.top_p, stream, speech, Ticket(), deadline, ask.stream, f"{ask.prompt.id}#{ask.choice}"
+            self.mind,
+            tokens,
+            new,
+            ask.temperature,
+            ask.top_p,
+            stream,
+            speech,
+            Ticket(),
+            deadline,
+            ask.stream,
+            f"{ask.prompt.id}#{ask.choice}",
         )
 
     def _encoded(self, ask: Ask) -> tuple[list[int], LoadedAgent]:

@@ -13,8 +13,8 @@ REPLACEMENT = "\ufffd"  # what a decoder writes for half a character
 class Speech:
     """Reads tokens one by one.
 
-    Held back is what a later token may still change: half a character, white space at the end, the beginning of a text that ends the answer,
-    a thought, and everything from where a call of a tool may begin.
+    Held back is what a later token may still change: half a character, white space at the end, the beginning of a text that ends the
+    answer, a thought, and everything from where a call of a tool may begin.
 
     Args:
         renderer: of the agent.
@@ -96,7 +96,7 @@ class Speech:
         """The answer in the raw text, as far as it is certain to be said."""
         raw = self._raw
         if self._thought:
-            before, found, raw = raw.rpartition(self._thought)
+            _before, found, raw = raw.rpartition(self._thought)
             if not found:
                 return ""
         if self.prompt.tools:

@@ -10,9 +10,7 @@ from agentft.persona_schema import Variable
 from agentft.serve.answering import Refusal
 
 
-def values_of(
-    declared: Mapping[str, Variable], variables: Mapping[str, Any] | None, metadata: Mapping[str, Any] | None
-) -> dict[str, Any]:
+def values_of(declared: Mapping[str, Variable], variables: Mapping[str, Any] | None, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     """The values that a request sets, name -> value.
 
     Args:

@@ -154,7 +154,9 @@ class Worker:
                     self._queue.remove(job)
                 job = self._queue.popleft() if self._queue and self.running < self.limit else None
             for old in stale:
-                self._end(old, None if old.cancelled else Refusal(503, "The answer waited too long for its turn.", "timeout", retry_after=5))
+                self._end(
+                    old, None if old.cancelled else Refusal(503, "The answer waited too long for its turn.", "timeout", retry_after=5)
+                )
             if job is None:
                 return
             try:

@@ -44,7 +44,7 @@ def live(prefix, slots, stops=(), choose=greedy):
         return Live(llama(), shared_keys(llama(), prefix), stops=set(stops), pad=0, choose=choose, slots=slots)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.data())
 def test_whenever_they_join_and_whoever_leaves(data):
     prefix = data.draw(st.lists(st.integers(1, VOCABULARY - 1), max_size=20))

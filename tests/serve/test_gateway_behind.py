@@ -1,10 +1,11 @@
-"""A server behind the gateway: streams are passed on, hang-ups are mended where that can be, and everything else is said as OpenAI says it."""
+"""A server behind the gateway: streams are passed on, hang-ups are mended where that can be, all else is said as OpenAI says it."""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
+from contextlib import contextmanager
 
 import httpx
 import openai
@@ -28,6 +29,13 @@ def through(url, **limits):
     answerer = ServerAnswerer(url, "inner", Limits(**limits), system=SYSTEM, key="secret-of-the-server")
     persona = Persona(name="clerk", summary="s", language="en", role="r", tools=[TOOL])
     return gateway([Deployment("clerk", answerer, persona, SYSTEM, [TOOL])], **limits)
+
+
+@contextmanager
+def behind(answer, **limits):
+    """A gateway in front of a server that says ``answer``, a client of it, and what the server was asked."""
+    with serving(answer) as (url, seen), through(url, **limits) as app, client(app) as speaker:
+        yield app, speaker, seen
 
 
 def events(*chunks):
@@ -78,27 +86,26 @@ def test_tool_calls_are_passed_on_and_come_back(stream):
     else:
         message = {"role": "assistant", "content": None, "tool_calls": [call]}
         answer = 200, {}, {"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}
-    with serving(lambda number, body: answer if number == 1 else completion("It is here.")) as (url, seen), through(url) as app:
-        with client(app) as speaker:
-            own = {"type": "function", "function": {"name": "ring", "parameters": {"type": "object", "properties": {}}}}
-            found = speaker.chat.completions.create(model="clerk", messages=user("Where?"), tools=[own], stream=stream)
-            if stream:
-                chunks = [chunk for chunk in found if chunk.choices]
-                calls = [c for chunk in chunks for c in chunk.choices[0].delta.tool_calls or ()]
-                name, arguments, finish = calls[0].function.name, calls[0].function.arguments, chunks[-1].choices[0].finish_reason
-                id = calls[0].id
-            else:
-                message = found.choices[0].message
-                name, arguments = message.tool_calls[0].function.name, message.tool_calls[0].function.arguments
-                finish, id = found.choices[0].finish_reason, message.tool_calls[0].id
-                assert message.content is None
-            assert (name, json.loads(arguments), finish) == ("look_up", {"order": "NW-1"}, "tool_calls")
-            assert [tool["function"]["name"] for tool in seen[0]["tools"]] == ["look_up", "ring"]
-            calls = [{"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}]
-            history = [*user("Where?"), {"role": "assistant", "content": None, "tool_calls": calls}]
-            history.append({"role": "tool", "tool_call_id": id, "content": "shipped"})
-            second = speaker.chat.completions.create(model="clerk", messages=history, tool_choice="none")
-            assert second.choices[0].message.content == "It is here."
+    with behind(lambda number, body: answer if number == 1 else completion("It is here.")) as (_, speaker, seen):
+        own = {"type": "function", "function": {"name": "ring", "parameters": {"type": "object", "properties": {}}}}
+        found = speaker.chat.completions.create(model="clerk", messages=user("Where?"), tools=[own], stream=stream)
+        if stream:
+            chunks = [chunk for chunk in found if chunk.choices]
+            calls = [c for chunk in chunks for c in chunk.choices[0].delta.tool_calls or ()]
+            name, arguments, finish = calls[0].function.name, calls[0].function.arguments, chunks[-1].choices[0].finish_reason
+            id = calls[0].id
+        else:
+            message = found.choices[0].message
+            name, arguments = message.tool_calls[0].function.name, message.tool_calls[0].function.arguments
+            finish, id = found.choices[0].finish_reason, message.tool_calls[0].id
+            assert message.content is None
+        assert (name, json.loads(arguments), finish) == ("look_up", {"order": "NW-1"}, "tool_calls")
+        assert [tool["function"]["name"] for tool in seen[0]["tools"]] == ["look_up", "ring"]
+        calls = [{"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}]
+        history = [*user("Where?"), {"role": "assistant", "content": None, "tool_calls": calls}]
+        history.append({"role": "tool", "tool_call_id": id, "content": "shipped"})
+        second = speaker.chat.completions.create(model="clerk", messages=history, tool_choice="none")
+        assert second.choices[0].message.content == "It is here."
     assert [row["role"] for row in seen[1]["messages"]] == ["system", "user", "assistant", "tool"]
     assert seen[1]["messages"][3]["tool_call_id"] == seen[1]["messages"][2]["tool_calls"][0]["id"]
     assert "tools" not in seen[1]
@@ -211,9 +218,9 @@ def test_a_hang_up_before_the_first_piece_is_mended_and_one_after_is_said():
 )
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_the_server_refuses_is_told_to_whom_it_concerns(status, body, told, code, stream):
-    with serving(lambda number, _: (status, {}, body)) as (url, seen), through(url, patience=0.2) as app, client(app) as speaker:
-        with pytest.raises(openai.APIStatusError) as caught:
-            speaker.chat.completions.create(model="clerk", messages=user("hi"), stream=stream)
+    refusing = behind(lambda number, _: (status, {}, body), patience=0.2)
+    with refusing as (_, speaker, _), pytest.raises(openai.APIStatusError) as caught:
+        speaker.chat.completions.create(model="clerk", messages=user("hi"), stream=stream)
     if stream and status == 200:
         assert caught.value.status_code in (502, 503)
         return
@@ -223,24 +230,23 @@ def test_what_the_server_refuses_is_told_to_whom_it_concerns(status, body, told,
 
 def test_more_than_may_wait_is_refused_and_nobody_hangs():
     free = threading.Event()
-    with serving(lambda number, body: free.wait(10) and completion("late")) as (url, _), through(url, running=2, waiting=1) as app:
-        with client(app) as speaker:
-            found, refused = [], []
+    with behind(lambda number, body: free.wait(10) and completion("late"), running=2, waiting=1) as (_, speaker, _):
+        found, refused = [], []
 
-            def one():
-                try:
-                    found.append(speaker.chat.completions.create(model="clerk", messages=user("hi")).choices[0].message.content)
-                except openai.RateLimitError as error:
-                    refused.append(error)
+        def one():
+            try:
+                found.append(speaker.chat.completions.create(model="clerk", messages=user("hi")).choices[0].message.content)
+            except openai.RateLimitError as error:
+                refused.append(error)
 
-            threads = [threading.Thread(target=one) for _ in range(8)]
-            for thread in threads:
-                thread.start()
-            until = time.monotonic() + 5
-            while len(refused) < 5 and time.monotonic() < until:
-                time.sleep(0.01)
-            assert len(refused) == 5
-            free.set()
-            for thread in threads:
-                thread.join()
+        threads = [threading.Thread(target=one) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        until = time.monotonic() + 5
+        while len(refused) < 5 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert len(refused) == 5
+        free.set()
+        for thread in threads:
+            thread.join()
     assert found == ["late"] * 3

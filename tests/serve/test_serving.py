@@ -94,6 +94,7 @@ def test_adapters_share_one_base_and_answer_as_if_alone(runs):
     expected["again"] = expected["one"]
     assert len({tuple(texts) for texts in expected.values()}) == 3, "the adapters change nothing: the test shows nothing"
     with gateway(deployments, context_tokens=512) as app, client(app) as speaker, ThreadPoolExecutor(12) as pool:
+
         def one(place):
             name, text = ("one", "two", "raw", "again")[place % 4], QUESTIONS[place % 3]
             stream = speaker.chat.completions.create(model=name, messages=[{"role": "user", "content": text}], max_tokens=12, stream=True)
@@ -125,10 +126,13 @@ def test_personas_share_a_model_and_requests_set_their_variables(tiny_ref, runs,
     def expected(**variables):
         from agentft.agents import open_agent
 
-        agent = open_agent(tiny_ref.path, persona=str(tmp_path / "persona.yaml"), variables={"place": "the museum", **variables}, device=DEVICE)
+        agent = open_agent(
+            tiny_ref.path, persona=str(tmp_path / "persona.yaml"), variables={"place": "the museum", **variables}, device=DEVICE
+        )
         return agent.generate([Example("x", (Message("user", "hi"),))], GenerationSettings(12))[0].text
 
     with gateway(deployments, context_tokens=512) as app, client(app) as speaker:
+
         def ask(**more):
             create = speaker.chat.completions.create
             return create(model="clerk", messages=[{"role": "user", "content": "hi"}], max_tokens=12, **more).choices[0].message.content
@@ -187,6 +191,7 @@ def test_a_model_whose_attention_cannot_be_shared_is_served_too(tmp_path, cpu):
     prompts = [Example(str(n), (Message("user", f"Question {n}"),)) for n in range(6)]
     expected = [agent.generate([prompt], GenerationSettings(10, batch_size=1))[0].text for prompt in prompts]
     with gateway([Deployment("m", answerer)]) as app, client(app) as speaker, ThreadPoolExecutor(6) as pool:
+
         def ask(prompt, **more):
             messages = [{"role": "user", "content": prompt.last_user}]
             stream = speaker.chat.completions.create(model="m", messages=messages, max_tokens=10, stream=True, **more)
@@ -238,7 +243,21 @@ def test_check_says_what_would_be_served(runs):
 def test_a_process_serves_and_ends_what_it_has_begun(runs, tmp_path):
     """The real command; SIGTERM while an answer is streamed: it is streamed to its end, and the process leaves with 0."""
     environment = os.environ | {"CLERK_KEY": "correct-horse-battery"}
-    command = [sys.executable, "-m", "agentft", "serve", "one", "--runs", str(runs), "--port", "0", "--key-env", "CLERK_KEY", "--log", "json"]
+    command = [
+        sys.executable,
+        "-m",
+        "agentft",
+        "serve",
+        "one",
+        "--runs",
+        str(runs),
+        "--port",
+        "0",
+        "--key-env",
+        "CLERK_KEY",
+        "--log",
+        "json",
+    ]
     command += ["--limit", "context_tokens=512", "--limit", "grace=20"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     try:

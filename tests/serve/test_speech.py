@@ -25,11 +25,7 @@ def renderer():
 
 def tokens(data: bytes) -> list[int]:
     """Bytes are the tokens of the tiny model, so a character of three bytes is three tokens."""
-    from tokenizers import pre_tokenizers
-
-    _ = pre_tokenizers
-    ids = renderer().tokenizer(data.decode("utf-8", "replace"), add_special_tokens=False).input_ids
-    return ids
+    return renderer().tokenizer(data.decode(), add_special_tokens=False).input_ids
 
 
 def pieces(speech: Speech, ids: list[int]) -> list[str]:
@@ -46,7 +42,7 @@ def pieces(speech: Speech, ids: list[int]) -> list[str]:
 PROMPT = Example("x", (Message("user", "hi"),))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, 258), max_size=40), st.lists(st.text(min_size=1, max_size=3), max_size=2))
 def test_any_tokens_any_stops(ids, stops):
     """Wrong bytes and special tokens too."""
@@ -75,7 +71,9 @@ def test_text_is_said_as_soon_as_it_is_certain():
     assert heard == ["a", "b", "", "", "", " 您", "", ""], "not the half character, the last space, the beginning of a stop"
 
 
-@pytest.mark.parametrize(("text", "said"), [("Let me see. <tool_call>\n{}</tool_call>", "Let me see."), ('{"name": "f"}', ""), ("a < b", "a < b")])
+@pytest.mark.parametrize(
+    ("text", "said"), [("Let me see. <tool_call>\n{}</tool_call>", "Let me see."), ('{"name": "f"}', ""), ("a < b", "a < b")]
+)
 def test_what_may_be_a_call_is_held_back(text, said):
     form = SimpleNamespace(opens="<tool_call>", marks=())
     speaker = SimpleNamespace(
