@@ -17,6 +17,7 @@ from agentft.data.jsonl import iter_rows, read_conversations, read_examples, wri
 from agentft.data.split import known_prompts, prompt_key
 from agentft.errors import DataError
 from agentft.feedback import pairs as making
+from agentft.feedback import served_data
 from agentft.feedback.verdicts import Judgement, combine
 from agentft.records import Example, Feedback, Message, Preference, Response
 from agentft.runs import Outcome, StageResult, file_digest
@@ -34,17 +35,21 @@ def lock(round_: Round, out: Path) -> Outcome:
     ctx = DataContext(persona=round_.session.persona, base=round_.recipe.base, seed=seed)
     drawn: list[Example] = []
     anchors: dict[int, str] = {}
+    told: dict[int, list[dict[str, Any]]] = {}  # what people said about answers to a prompt, which a source may know
     for part in round_.session.parts("source", options.prompts):
         target = round_.session.catalog.target(part.entry)
         for example in target(part.config, ctx):
             prompt, demonstrated = example.as_prompt()
+            prompt, said_here = served_data.taken(prompt)
             drawn.append(prompt)
+            told[id(prompt)] = said_here
             if demonstrated is not None:
                 anchors[id(prompt)] = demonstrated
     gate, test = gate_and_test(pipeline.data.path)
     taken_texts = known_prompts([*gate, *test])
     taken_groups = {example.group_key for example in (*gate, *test)}
     kept: dict[str, Example] = {}
+    said: dict[str, list[dict[str, Any]]] = {}
     for example in drawn:
         key = prompt_key(example)
         if not example.messages or example.messages[-1].role not in ("user", "tool"):
@@ -57,7 +62,10 @@ def lock(round_: Round, out: Path) -> Outcome:
             ctx.drop("duplicate prompt", example.id)
         else:
             kept[key] = example
+        if key in kept and told[id(example)]:
+            said.setdefault(kept[key].id, []).extend(told[id(example)])
     prompts = list(kept.values())
+    people = [one for prompt in prompts for one in served_data.preferences_of(prompt, said.get(prompt.id, ()), ctx.drop)]
     if len({one.id for one in prompts}) < len(prompts):
         raise DataError("refine.prompts: two sources use the same ids; give their rows ids of their own")
     demonstrated_by = {one.id: anchors[id(one)] for one in prompts if id(one) in anchors}
@@ -80,18 +88,19 @@ def lock(round_: Round, out: Path) -> Outcome:
     write_examples(out / "prompts.jsonl", prompts)
     (out / "pools.json").write_text(json.dumps(pools), encoding="utf-8")
     store = round_.human_store
-    people: list[Preference] = []
     if store.is_file():
         from agentft.feedback.human import HumanStore
 
-        people = HumanStore(store).preferences()
+        people = [*HumanStore(store).preferences(), *people]
     write_rows(out / "human.jsonl", (one.to_dict() for one in people))
+    write_rows(out / "said.jsonl", ({"id": one.id, "said": said[one.id]} for one in prompts if one.id in said))
     write_rows(out / "anchors.jsonl", ({"id": one.id, "text": demonstrated_by[one.id]} for one in prompts if one.id in demonstrated_by))
     summary = {
         "prompts": len(prompts),
         "drops": dict(ctx.drops),
         "pools": pools,
         "human": len(people),
+        "said": sum(len(said.get(one.id, ())) for one in prompts),
         "anchors": sum(one.id in demonstrated_by for one in prompts),
         "human_digest": file_digest(store),
         "champion": round_.rounds.lineage.data["current"],
@@ -114,15 +123,24 @@ def overlap(left: Sequence[Example], right: Sequence[Example]) -> dict[str, int]
     return {"texts": sum(prompt_key(one) in texts for one in left), "groups": sum(one.group_key in groups for one in left)}
 
 
+def heard(round_: Round) -> dict[str, list[dict[str, Any]]]:
+    """Id of a prompt of this round -> what people said about answers to it while the agent was in use."""
+    return {row["id"]: row["said"] for row in iter_rows(round_.lock.path / "said.jsonl")}
+
+
 def sample(round_: Round, out: Path) -> Outcome:
-    """``candidates`` sampled answers and a greedy one (``#0``) per prompt."""
+    """``candidates`` sampled answers and a greedy one (``#0``) per prompt, and the answers that people have judged in use (``#said0``)."""
     options = round_.options.sampling
     prompts = round_.prompts()
     settings = round_.champion.settings
     greedy = [(replace(one, id=f"{one.id}#0"), replace(settings, temperature=0.0, top_p=1.0)) for one in prompts]
     hot = replace(settings, temperature=options.temperature, top_p=options.top_p, seed=settings.seed + 1000 * round_.number)
     sampled = [(replace(one, id=f"{one.id}#{number}"), hot) for number in range(1, options.candidates + 1) for one in prompts]
-    return _generate(round_, [*greedy, *sampled], out)
+    made = _generate(round_, [*greedy, *sampled], out)
+    given = [answer for prompt, said in heard(round_).items() for answer in served_data.answers_of(prompt, said)]
+    with (out / "answers.jsonl").open("a", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(answer.to_dict(), ensure_ascii=False) + "\n" for answer in given)
+    return replace(made, summary={**made.summary, "answers": made.summary["answers"] + len(given), "said": len(given)})
 
 
 def revise(round_: Round, out: Path) -> Outcome:
@@ -222,6 +240,15 @@ def criticise(round_: Round, answers: Path, out: Path) -> Outcome:
         absent = {response.id for response in responses if response.finish == "error"}
         failures += sum(bool(one.error) and one.response not in absent for one in found)
         summary["critics"][part.name] = {"judged": len(found) - errors.total(), "errors": dict(errors.most_common(5)), "unscored": unscored}
+    said = heard(round_)
+    people = [
+        one
+        for prompt, response in zip(prompts, responses, strict=True)
+        for one in served_data.feedback_of(response, said.get(prompt.id, ()), round_.session.persona.language)
+    ]
+    if people:
+        lines += [one.to_dict() for one in people]
+        summary["critics"][served_data.PEOPLE] = {"judged": len(people), "errors": {}, "unscored": 0}
     write_rows(out / "feedback.jsonl", lines)
     judgements = combine(Feedback.from_dict(row) for row in lines)
     summary["failing"] = sum(bool(one.failed) for one in judgements.values())
@@ -270,13 +297,15 @@ def pair(round_: Round, out: Path) -> Outcome:
     def forbidden(prompt: Example) -> str:
         return "prompt is in the gate or test pool" if prompt_key(prompt) in texts or prompt.group_key in groups else ""
 
+    # A thumb without a partner is something that only this trainer can learn from.
+    thumbs = [one for one in people if not one.paired and not forbidden(one.prompt)] if round_.options.train.use == "kto" else []
     pairs = making.keep_pairs([*paired, *made], options, account, forbidden=forbidden)
     if options.swap is not None:
         pairs = agreed(round_, pairs, account)
     replayed = _replay(round_, len(pairs))
-    final = [*pairs, *replayed]
+    final = [*pairs, *replayed, *thumbs]
     write_rows(out / "pairs.jsonl", (one.to_dict() for one in final))
-    write_examples(out / "chosen.jsonl", (_learnt(one) for one in final))
+    write_examples(out / "chosen.jsonl", (_learnt(one) for one in final if one.chosen is not None))
     write_rows(out / "annotate.jsonl", work)
     summary = {
         "prompts": len(prompts),
@@ -286,6 +315,7 @@ def pair(round_: Round, out: Path) -> Outcome:
         "better_revisions": revised,
         "made": len(made) + len(paired),
         "human": len(paired),
+        "thumbs": len(thumbs),
         "kept": len(final),
         "replayed": len(replayed),
         "by_origin": dict(Counter(one.origin for one in final)),

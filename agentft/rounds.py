@@ -199,7 +199,7 @@ class Round:
             return round_steps.lock(self, out)
 
         parts = {
-            "code": code_digest("round_steps.py", "data"),
+            "code": code_digest("round_steps.py", "data", "feedback"),
             "round": self.number,
             "options": self.options.model_dump(mode="json"),
             "champion": self.rounds.lineage.data["current"],
@@ -222,7 +222,7 @@ class Round:
     def answers(self) -> StageResult:
         """Sampled answers and a greedy one to each prompt, from the champion."""
         parts = self._generation(self.options.sampling.model_dump(mode="json"))
-        inputs = {"prompts": self.lock.file("prompts.jsonl"), **self.champion.inputs()}
+        inputs = {"prompts": self.lock.file("prompts.jsonl"), "said": self.lock.file("said.jsonl"), **self.champion.inputs()}
         return self._stage("answers", parts, inputs, lambda out: round_steps.sample(self, out))
 
     @cached_property
@@ -394,7 +394,8 @@ class Round:
             "human": self.lock.summary["human_digest"],
             "seed": self.recipe.seed,
         }
-        inputs: dict[str, Any] = {"answers": answers.file("answers.jsonl"), "prompts": self.lock.file("prompts.jsonl")}
+        inputs: dict[str, Any] = {"answers": answers.file("answers.jsonl")}
+        inputs |= {name: self.lock.file(f"{name}.jsonl") for name in ("prompts", "said")}
         if self.pipeline.reward is not None and any(part.name == "reward-model" for part in self.critics):
             inputs["reward"] = self.pipeline.reward
         return self._stage(name, parts, inputs, lambda out: round_steps.criticise(self, answers.path, out))

@@ -22,6 +22,13 @@ def agentft_sources() -> list[SourceSpec]:
             produces="preference",
         ),
         SourceSpec(
+            "served-feedback",
+            "What people said about an agent in use: prompts to practise on, edits as demonstrations, preferences",
+            "agentft.feedback.served_data:read_served",
+            "agentft.feedback.served_data:ServedConfig",
+            produces="prompt",
+        ),
+        SourceSpec(
             "chats",
             "Conversations as published for fine-tuning: OpenAI messages, ShareGPT, Alpaca",
             "agentft.data.chats:read_chats",

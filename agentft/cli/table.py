@@ -12,6 +12,7 @@ COMMANDS = {
     "rounds": "List, show, promote and roll back rounds",
     "pairs": "Show and export preference pairs",
     "annotate": "Rate, edit and comment on answers in the browser",
+    "feedback": "Show and export what people said about served answers",
     "chat": "Talk to an agent in the terminal",
     "serve": "Serve agents through OpenAI's interface",
     "report": "Show or rebuild the report of a run",

@@ -7,8 +7,6 @@ the earlier one when the store is read; both stay in the file.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ from pydantic import Field
 from agentft.contracts import CriticContext
 from agentft.data.split import prompt_key
 from agentft.errors import DataError
+from agentft.feedback.lines import Lines
 from agentft.feedback.rules import critique, feedback_id
 from agentft.records import Example, Feedback, Message, Preference, Response, Verdict
 from agentft.validation import Model
@@ -68,34 +67,18 @@ class HumanStore:
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
+        self._lines = Lines(path)
 
     def append(self, row: Judged) -> None:
         """Write a row; it is on the disk when this returns. Safe with several processes."""
-        from filelock import FileLock
-
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps(asdict(row), ensure_ascii=False).encode() + b"\n"
-        with FileLock(f"{self.path}.lock"), self.path.open("ab") as stream:
-            # A process that was killed while it wrote leaves half a line; the next row must not be glued to it.
-            if stream.tell() and self._last_byte() != b"\n":
-                line = b"\n" + line
-            stream.write(line)
-            stream.flush()
-            os.fsync(stream.fileno())
-
-    def _last_byte(self) -> bytes:
-        with self.path.open("rb") as stream:
-            stream.seek(-1, os.SEEK_END)
-            return stream.read(1)
+        self._lines.append(asdict(row))
 
     def rows(self) -> Iterator[Judged]:
         """Every row in the order of the file; half a line is left out."""
-        if not self.path.is_file():
-            return
-        for line in self.path.read_bytes().splitlines():
+        for _, row in self._lines.rows():
             try:
-                yield Judged(**json.loads(line))
-            except (ValueError, TypeError, DataError):
+                yield Judged(**row)
+            except (TypeError, DataError):
                 continue
 
     def latest(self) -> list[Judged]:
