@@ -155,7 +155,10 @@ def revise(round_: Round, out: Path) -> Outcome:
         round_.champion.settings, temperature=options.temperature, top_p=0.95, seed=round_.recipe.seed + 1000 * round_.number + 1
     )
     for prompt_id, found in by_prompt(candidates(round_.answers.path, round_.feedback.path)).items():
-        for original in making.to_revise(found, options.per_prompt):
+        # What people found wrong is revised in any case, unless they wrote themselves how it should have been.
+        theirs = [one for one in found if served_data.by_people(one.judgement) and not one.judgement.edit]
+        others = [one for one in found if not served_data.by_people(one.judgement)]
+        for original in [*making.to_revise(theirs, len(theirs)), *making.to_revise(others, options.per_prompt)]:
             for number in range(options.drafts):
                 wanted.append((_revision_prompt(round_, prompts[prompt_id], original, f"{original.id}>{number}"), settings))
     return _generate(round_, wanted, out, None if options.model == "champion" else options.model)

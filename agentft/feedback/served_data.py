@@ -26,6 +26,7 @@ from agentft.data.pii_patterns import TYPES
 from agentft.data.split import prompt_key
 from agentft.errors import DataError
 from agentft.feedback.served import Served, ServedStore
+from agentft.feedback.verdicts import Judgement
 from agentft.records import Example, Feedback, Message, Preference, Response, Verdict
 from agentft.validation import Listed
 
@@ -252,6 +253,11 @@ def feedback_of(response: Response, said: Sequence[Mapping[str, Any]], language:
     critique = "\n".join(f"- {text}" for text in (words or ([_NOT_CONTENT[language]] if bad else [])))
     raters = ", ".join(sorted({str(row["rater"]) for row in found if row.get("rater")}))
     return [Feedback(f"{response.id}@{PEOPLE}", response.id, PEOPLE, tuple(verdicts), critique, edit=edit, rater=raters)]
+
+
+def by_people(judgement: Judgement) -> bool:
+    """Whether people said something about this answer while the agent was in use."""
+    return any(name.endswith(f"@{PEOPLE}") for name in judgement.feedback_ids)
 
 
 def message_of(row: Mapping[str, Any]) -> Message:

@@ -42,7 +42,7 @@ def recipe(job) -> Path:
     for row in (
         # The same question as one of the practice file: what was said about it counts all the same.
         said("do you have book 0, please", "No idea.", edit="Please look at shelf 0.", words="Say where to look.", rater="Ann"),
-        said("Is book 77 in?", "It may be.", thumb="down"),
+        said("Is book 77 in?", "It may be.", thumb="down", words="Name a desk."),
         said("Is book 77 in?", "Please ask at desk 77.", thumb="up", client="d"),
         said("Is book 78 in?", "Yes.", thumb="up"),
         said("May I borrow book 3?", "No.", edit="Please do."),  # also in the gate pool
@@ -100,7 +100,9 @@ def test_served_feedback_is_practised_on_and_learned_from(recipe, monkeypatch):
     assert answers["q0#said0"] == "No idea."
     people = {one["response"]: one for one in lines(recipe, row, "feedback", "feedback") if one["critic"] == "people"}
     assert people["q0#said0"]["critique"] == "- Say where to look." and people["q0#said0"]["rater"] == "Ann"
-    assert "Say where to look." in asked["q0#said0>0"] and "No idea." in asked["q0#said0>0"]
+    (revised,) = [text for name, text in asked.items() if "#said0>" in name and "It may be." in text]
+    assert "- Name a desk." in revised
+    assert "q0#said0>0" not in asked, "what a person has rewritten needs no other revision"
     verdicts = {name: [(v["item"], v["verdict"]) for v in one["verdicts"]] for name, one in people.items()}
     assert list(verdicts.values()).count([("people", "fail")]) == 3 and list(verdicts.values()).count([("people", "pass")]) == 2
 
