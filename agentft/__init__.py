@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from agentft.agents import open_agent
     from agentft.api import Agent, load_agent, run
     from agentft.hookspecs import hookimpl
     from agentft.host import Host
@@ -21,6 +22,7 @@ _NAMES = {
     "run": "agentft.api",
     "load_agent": "agentft.api",
     "Agent": "agentft.api",
+    "open_agent": "agentft.agents",
     "Host": "agentft.host",
     "hookimpl": "agentft.hookspecs",
     "Persona": "agentft.persona",
@@ -28,7 +30,7 @@ _NAMES = {
     "simulate_agent": "agentft.simulation",
 }
 
-__all__ = ["Agent", "Host", "Persona", "Recipe", "__version__", "hookimpl", "load_agent", "run", "simulate_agent"]
+__all__ = ["Agent", "Host", "Persona", "Recipe", "__version__", "hookimpl", "load_agent", "open_agent", "run", "simulate_agent"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,12 @@ from agentft.errors import UserError
 from agentft.records import Example, Response
 
 if TYPE_CHECKING:
+    from agentft.components import ModelRef
     from agentft.engine.agent import LoadedAgent
     from agentft.persona import Persona
+    from agentft.runs import Store
+
+WEB = ("http://", "https://")
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,8 @@ class OpenAgent:
         system: the system prompt that every conversation gets.
         persona: whom the agent plays, if agentft knows.
         loaded: the model in this process; None for a server and for GGUF.
+        identity: what its answers depend on besides the system prompt: digests of weights, or address and model of a server. Answers
+            are kept under it, and an agent with another identity is asked anew.
     """
 
     name: str
@@ -35,6 +42,7 @@ class OpenAgent:
     system: str = ""
     persona: Persona | None = None
     loaded: LoadedAgent | None = None
+    identity: str = ""
 
     def generate(
         self,
@@ -50,7 +58,7 @@ class OpenAgent:
 def open_agent(
     reference: str,
     *,
-    persona: str | None = None,
+    persona: str | Persona | None = None,
     variables: Mapping[str, Any] | None = None,
     policy: str = "",
     model: str | None = None,
@@ -65,8 +73,10 @@ def open_agent(
     """Open an agent.
 
     Args:
-        reference: ``http(s)://.../v1``; a run (id, folder, or recipe name: its latest run); else what a recipe may name under ``model``.
-        persona: name or file of a persona; default: that of the run, and nobody for anything else.
+        reference: ``http(s)://.../v1``, with ``#MODEL`` behind it for one of several models; a run (id, folder, or recipe name: its latest
+            run), with ``@base``, ``@start`` or ``@round-1`` behind it for another version than the champion; a folder with an adapter;
+            else what a recipe may name under ``model``.
+        persona: name or file of a persona, or one that is read already; default: that of the run, and nobody for anything else.
         variables: values of the persona's variables.
         policy: text that follows the persona in the system prompt (a suite's rules, say).
         model: the server's name for the model; default: the first that it lists.
@@ -80,22 +90,30 @@ def open_agent(
         UserError: there is no such run, model or persona; the message lists what was tried.
     """
     who = _persona(persona, variables or {})
-    if reference.startswith(("http://", "https://")):
-        from agentft.engine.http import HttpBackend
-
-        system = _joined(_system(who), policy)
-        served = model or _first_model(reference, key_env, timeout)
-        backend = HttpBackend(
-            reference, served, system=system, key_env=key_env, concurrency=concurrency, timeout=timeout, tools=_tools(who)
-        )
-        return OpenAgent(served, "server", backend, system, who)
+    if reference.startswith(WEB):
+        url, _, named = reference.partition("#")
+        return _of_server(url, model or named or None, who, policy, key_env, concurrency, timeout)
     if model is not None or key_env is not None:
         raise UserError(f"'{reference}' is no server; --model and --key-env go with an http address")
-    if _is_run(reference, runs):
+    if not base and version is None and not _known(reference, runs) and is_run(reference, runs):
+        reference, _, named = reference.rpartition("@")
+        base, version = named == "base", named if named != "base" else None
+    if _known(reference, runs):
         return _of_run(reference, who, policy, base, version, runs, device)
     if base or version is not None:
         raise UserError(f"'{reference}' is not a run; only a run has a base model and versions")
-    return _of_model(reference, who, policy, device)
+    return _of_model(reference, who, policy, runs, device)
+
+
+def _of_server(
+    url: str, model: str | None, who: Persona | None, policy: str, key_env: str | None, concurrency: int, timeout: float
+) -> OpenAgent:
+    from agentft.engine.http import HttpBackend
+
+    system = _joined(_system(who), policy)
+    served = model or first_model(url, key_env, timeout)
+    backend = HttpBackend(url, served, system=system, key_env=key_env, concurrency=concurrency, timeout=timeout, tools=_tools(who))
+    return OpenAgent(served, "server", backend, system, who, identity=f"{url.rstrip('/')}#{served}")
 
 
 def _of_run(
@@ -110,9 +128,16 @@ def _of_run(
     from agentft.api import load_agent
     from agentft.engine.agent import LoadedAgent
     from agentft.engine.generate import TransformersBackend
+    from agentft.lineage import Lineage
     from agentft.render.conversation import Renderer
     from agentft.runs import Store
 
+    if (Path(reference) / "run.json").is_file():  # a folder may belong to another store than `runs`
+        runs, reference = Path(reference).absolute().parent, Path(reference).absolute().name
+    store = Store(runs)
+    manifest = store.manifest(reference)
+    if version is not None and version not in (known := Lineage(store.root / manifest["id"]).versions):
+        raise UserError(f"run {manifest['id']} has no version '{version}' (versions: {', '.join(['base', *known])})")
     agent = load_agent(reference, base=base, version=version, runs=runs, device=device)
     loaded = agent.loaded
     if not isinstance(loaded, LoadedAgent):
@@ -121,29 +146,86 @@ def _of_run(
     tools = _tools(who) if who else loaded.renderer.tools
     if (system, tools) != (loaded.renderer.given_system, loaded.renderer.tools):
         loaded.renderer = Renderer(loaded.tokenizer, system, tools=tools)
-    recipe = Store(runs).manifest(reference)["recipe"]
-    return OpenAgent(agent.name, "run", TransformersBackend(loaded), system, who or _recorded(recipe), loaded)
+    identity = f"{manifest['model']['digest'][:16]} {'' if base else _weights(store, manifest, version)}".strip()
+    which = "base" if base else version
+    name = f"{agent.name}@{which}" if which else agent.name
+    return OpenAgent(name, "run", TransformersBackend(loaded), system, who or _recorded(manifest), loaded, identity)
 
 
-def _of_model(reference: str, who: Persona | None, policy: str, device: Mapping[str, Any] | None) -> OpenAgent:
-    from agentft.engine.profile import detect
-    from agentft.host import Host
+def _weights(store: Store, manifest: Mapping[str, Any], version: str | None) -> str:
+    """What a run has trained, as text that changes with it: the champion, or ``version``."""
+    from agentft.lineage import Lineage
 
-    ref = Host().resolve_model(reference)
+    lineage = Lineage(store.root / manifest["id"])
+    if lineage.data["versions"]:
+        return (lineage.versions[version] if version else lineage.current).content[:16]
+    return " ".join(stage["content"][:16] for stage in manifest["stages"] if stage["name"].startswith("train-"))
+
+
+def _of_model(reference: str, who: Persona | None, policy: str, runs: Path | str | None, device: Mapping[str, Any] | None) -> OpenAgent:
     system = _joined(_system(who), policy)
-    if ref.path.endswith(".gguf"):
+    if reference.endswith(".gguf") and _llamacpp():
         from agentft.engine.llamacpp import LlamaCppBackend, LlamaCppConfig
+        from agentft.engine.models import resolve_gguf
 
-        source = AgentSource(ref, system, device=device or {}, tools=_tools(who))
-        return OpenAgent(Path(ref.path).stem, "gguf", LlamaCppBackend(source, LlamaCppConfig()), system, who)
+        file = resolve_gguf(reference)
+        source = AgentSource(file, system, device=device or {}, tools=_tools(who))
+        return OpenAgent(Path(reference).stem, "gguf", LlamaCppBackend(source, LlamaCppConfig()), system, who, identity=file.digest)
     from agentft.engine.agent import LoadedAgent
     from agentft.engine.generate import TransformersBackend
+    from agentft.engine.profile import detect
 
-    loaded = LoadedAgent.load(ref, system=system, profile=detect(device), tools=_tools(who))
-    return OpenAgent(ref.reference, "model", TransformersBackend(loaded), system, who, loaded)
+    folder = Path(reference).expanduser()
+    adapter = folder if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file() else None
+    ref = _resolved(_adapted(adapter) if adapter else reference, runs)
+    identity = ref.digest
+    if adapter:
+        from agentft.runs import file_digest
+
+        identity += "".join(f" {file_digest(path)[:16]}" for path in sorted(adapter.glob("adapter_*")))
+    loaded = LoadedAgent.load(ref, adapter, system, detect(device), tools=_tools(who))
+    name = folder.name if folder.is_dir() else reference
+    return OpenAgent(name, "model", TransformersBackend(loaded), system, who, loaded, identity)
 
 
-def _is_run(reference: str, runs: Path | str | None) -> bool:
+def _adapted(folder: Path) -> str:
+    """The model that an adapter belongs to.
+
+    Raises:
+        UserError: its configuration names none.
+    """
+    try:
+        return str(json.loads((folder / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{folder}: adapter_config.json does not name the adapter's model (base_model_name_or_path)") from None
+
+
+def _llamacpp() -> bool:
+    """Whether llama.cpp can run a GGUF file as it is; without it the file is converted, and transformers runs it."""
+    from importlib.util import find_spec
+
+    return find_spec("xllamacpp") is not None
+
+
+def _resolved(reference: str, runs: Path | str | None) -> ModelRef:
+    from agentft.host import Host
+    from agentft.runs import Store
+
+    try:
+        return Host().resolve_model(reference)
+    except UserError as error:
+        if Path(reference).expanduser().exists():
+            raise
+        tried = f"nor is it a run in {Store(runs).root}, or a server (http://.../v1)"
+        raise type(error)(f"{error}; {tried}") from None
+
+
+def is_run(reference: str, runs: Path | str | None) -> bool:
+    """Whether ``reference`` is a run, or a version of one (``RUN@base``)."""
+    return _known(reference, runs) or ("@" in reference and _known(reference.rpartition("@")[0], runs))
+
+
+def _known(reference: str, runs: Path | str | None) -> bool:
     from agentft.runs import Store
 
     try:
@@ -153,27 +235,28 @@ def _is_run(reference: str, runs: Path | str | None) -> bool:
     return True
 
 
-def _recorded(recipe: Mapping[str, Any]) -> Persona | None:
-    """The persona that a run's recipe names, as it is installed now; None where it is not any more."""
-    from agentft.recipe import Recipe
-    from agentft.session import Session
+def _recorded(manifest: Mapping[str, Any]) -> Persona | None:
+    """The persona as it was when the run was made; None where a run of another version recorded something else."""
+    from pydantic import ValidationError
+
+    from agentft.persona import Persona
 
     try:
-        return Session(Recipe.model_validate(dict(recipe))).persona
-    except (UserError, ValueError):
+        return Persona.from_dict(manifest["persona"])
+    except (KeyError, TypeError, ValidationError):
         return None
 
 
-def _persona(name: str | None, variables: Mapping[str, Any]) -> Persona | None:
+def _persona(named: str | Persona | None, variables: Mapping[str, Any]) -> Persona | None:
     from agentft.host import Host
     from agentft.persona import find_persona
     from agentft.recipe import PersonaUse
 
-    if name is None:
+    if named is None or not isinstance(named, str):
         if variables:
             raise UserError("variables belong to a persona: name one with --persona")
-        return None
-    return find_persona(Host().catalog, PersonaUse(use=name, variables=dict(variables)), Path("."))
+        return named
+    return find_persona(Host().catalog, PersonaUse(use=named, variables=dict(variables)), Path("."))
 
 
 def _system(persona: Persona | None) -> str:
@@ -194,7 +277,7 @@ def _joined(*parts: str) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _first_model(url: str, key_env: str | None, timeout: float) -> str:
+def first_model(url: str, key_env: str | None, timeout: float) -> str:
     """What the server calls the first of its models."""
     import os
 
