@@ -237,7 +237,7 @@ def choose(arm: Arm, data: Path, out: Path, progress: Progress) -> Outcome:
     Lines that an interrupted try has written are taken over: what is found for a question depends on the others by rounding only.
     """
     asked, partial = arm.choosing(data), out / f"partial.{CHOICES}"
-    known = {row["id"]: row for row in _whole_lines(partial)}
+    known = {row["id"]: row for row in whole_lines(partial)}
     with partial.open("a", encoding="utf-8") as stream:
         stream.write("\n")  # behind a line that was cut
         for start in range(0, len(asked), TOGETHER):  # cut as without the interruption: to the last digit the same numbers
@@ -267,7 +267,7 @@ def _likely(arm: Arm, prompts: Sequence[Example]) -> list[dict[str, Any]]:
     return [{"id": prompt.id, "scores": scores, "error": ""} for prompt, scores in zip(prompts, found, strict=True)]
 
 
-def _whole_lines(path: Path) -> list[dict[str, Any]]:
+def whole_lines(path: Path) -> list[dict[str, Any]]:
     """Rows of a file that a kill may have cut in its last line."""
     rows = []
     for line in path.read_text("utf-8", "ignore").splitlines() if path.is_file() else ():
@@ -281,7 +281,7 @@ def _whole_lines(path: Path) -> list[dict[str, Any]]:
 def samples(answers: Path, data: Path, choices: Path | None = None) -> list[Sample]:
     """Questions with the answers of a stage, and with the probabilities of another one."""
     responses = {row["id"]: Response.from_dict(row) for row in map(json.loads, (answers / "answers.jsonl").read_text("utf-8").splitlines())}
-    likely = {row["id"]: row["scores"] for row in _whole_lines(choices / CHOICES)} if choices else {}
+    likely = {row["id"]: row["scores"] for row in whole_lines(choices / CHOICES)} if choices else {}
     return [Sample(prompt, responses[prompt.id], reference, likely.get(prompt.id, {})) for prompt, reference in questions(data)]
 
 

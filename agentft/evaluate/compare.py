@@ -68,14 +68,16 @@ def compare(
     *,
     resamples: int = 2000,
     permutations: int = 9999,
+    alpha: float = ALPHA,
 ) -> list[Comparison]:
     """Compare two evaluations of the same prompts, in the order of ``base_scores``.
 
     Args:
         groups: sample id -> group (customer, conversation, problem); groups are resampled and flipped as a whole. An id
             that is not in it stands alone.
+        alpha: significance level; the intervals are at ``1 - alpha``.
 
-    A verdict other than ``inconclusive`` needs both: the interval excludes 0 and the Holm-adjusted p is below 0.05. The
+    A verdict other than ``inconclusive`` needs both: the interval excludes 0 and the Holm-adjusted p is below ``alpha``. The
     families of the adjustment: all headline scores (no slash in the name) together, and the parts of one metric
     (``persona-adherence/...``) among themselves, so that a checklist of twelve items does not cost the headline its power.
     A score that only one of the two has (a plugin that failed half-way, say) is listed with n = 0.
@@ -85,7 +87,7 @@ def compare(
     """
     base, tuned = _by_name(base_scores, "base"), _by_name(tuned_scores, "tuned")
     result = [
-        _compare_one(base.get(name), tuned.get(name), groups or {}, seed, resamples, permutations)
+        _compare_one(base.get(name), tuned.get(name), groups or {}, seed, resamples, permutations, alpha)
         for name in dict.fromkeys([*base, *tuned])
     ]
     families: dict[str, list[int]] = defaultdict(list)
@@ -95,7 +97,7 @@ def compare(
     for members in families.values():
         adjusted = holm_adjusted([result[index].p or 0.0 for index in members])
         for index, p in zip(members, adjusted, strict=True):
-            result[index] = replace(result[index], adjusted_p=p, verdict=_verdict(result[index], p))
+            result[index] = replace(result[index], adjusted_p=p, verdict=_verdict(result[index], p, alpha))
     return result
 
 
@@ -107,7 +109,13 @@ def _by_name(scores: Sequence[Score], arm: str) -> dict[str, Score]:
 
 
 def _compare_one(
-    base: Score | None, tuned: Score | None, groups: Mapping[str, str], seed: int, resamples: int, permutations: int
+    base: Score | None,
+    tuned: Score | None,
+    groups: Mapping[str, str],
+    seed: int,
+    resamples: int,
+    permutations: int,
+    alpha: float,
 ) -> Comparison:
     known = base or tuned
     assert known is not None
@@ -139,15 +147,16 @@ def _compare_one(
         return one
     left, right = [pair[1] for pair in pairs], [pair[2] for pair in pairs]
     labels = [groups.get(key, key) for key, _, _ in pairs]
-    paired = paired_difference(left, right, labels, seed=seed, resamples=resamples, permutations=permutations)
+    options: dict[str, Any] = {"seed": seed, "resamples": resamples, "confidence": 1 - alpha}
+    paired = paired_difference(left, right, labels, permutations=permutations, **options)
     return replace(
         one,
         base=math.fsum(left) / len(left),
         tuned=math.fsum(right) / len(right),
         difference=paired.difference,
         ci=paired.ci,
-        base_ci=mean_ci(left, labels, seed=seed, resamples=resamples),
-        tuned_ci=mean_ci(right, labels, seed=seed, resamples=resamples),
+        base_ci=mean_ci(left, labels, **options),
+        tuned_ci=mean_ci(right, labels, **options),
         p=paired.p,
         n=paired.n,
         smallest_detectable=paired.smallest_detectable,
@@ -164,7 +173,7 @@ def _pairs(base: Score | None, tuned: Score | None) -> list[tuple[str, float, fl
     return [triple for triple in triples if not (math.isnan(triple[1]) or math.isnan(triple[2]))]
 
 
-def _verdict(one: Comparison, adjusted_p: float) -> Verdict:
-    if one.ci is None or one.ci[0] <= 0 <= one.ci[1] or adjusted_p >= ALPHA:
+def _verdict(one: Comparison, adjusted_p: float, alpha: float) -> Verdict:
+    if one.ci is None or one.ci[0] <= 0 <= one.ci[1] or adjusted_p >= alpha:
         return "inconclusive"
     return "better" if (one.difference > 0) == (one.direction == "higher") else "worse"
