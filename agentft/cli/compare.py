@@ -161,21 +161,33 @@ def _show(data: dict[str, Any], folder: Path, samples: int) -> None:
     if data["wins"]:
         _show_wins(data, level)
     if data["slices"]:
-        kept = [row for row in data["slices"] if row["score"] in data["headline"]] or data["slices"]
+        _show_slices(data, level)
+    for row in data["changed"][:samples]:
+        _show_sample(row, data)
+    for warning in data["warnings"]:
+        click.echo(f"note: {warning}", err=True)
+    click.echo(f"everything is in {folder} (report.html, comparison.json)")
+
+
+def _show_slices(data: dict[str, Any], level: str) -> None:
+    """The slices that are large enough to say something, in the scores that decide."""
+    from agentft.report.compared import SMALL
+
+    rows = [row for row in data["slices"] if row["score"] in data["headline"]] or data["slices"]
+    large = [row for row in rows if row["n"] >= SMALL]
+    if large:
         table(
             ["slice", "metric", "A", "B", "B - A", level, "n", "verdict"],
             [
                 [f"{r['key']}: {r['slice']}", r["score"]]
                 + [number(r[key], r["unit"]) for key in ("first", "second", "difference")]
                 + [f"{number(r['ci'][0], r['unit'])} .. {number(r['ci'][1], r['unit'])}" if r["ci"] else "", r["n"], r["verdict"]]
-                for r in kept
+                for r in large
             ],
         )
-    for row in data["changed"][:samples]:
-        _show_sample(row, data)
-    for warning in data["warnings"]:
-        click.echo(f"note: {warning}", err=True)
-    click.echo(f"everything is in {folder} (report.html, comparison.json)")
+    few = {(row["key"], row["slice"]) for row in rows} - {(row["key"], row["slice"]) for row in large}
+    if few:
+        click.echo(f"{len(few)} slices with fewer than {SMALL} prompts are in the report only")
 
 
 def _show_wins(data: dict[str, Any], level: str) -> None:

@@ -18,6 +18,7 @@ from agentft.report.samples import clip, read_samples
 _TEMPLATES = Path(__file__).parent / "templates"
 MOST_TEXT = 6000
 MOST_ITEMS = 500
+SMALL = 5  # prompts below which a slice is folded away
 
 
 def render_comparison(data: Mapping[str, Any]) -> str:
@@ -39,7 +40,7 @@ def render_comparison(data: Mapping[str, Any]) -> str:
             "effects": effects,
             "forest": Markup(forest_svg(effects)),
             "parts": items,
-            "slices": [_slice(row) for row in plain.rows(data.get("slices"))],
+            **_slices(data, decisive),
             "judge": plain.string(data.get("judge")),
             "wins": _wins(data),
             "changed": [_changed(row) for row in plain.rows(data.get("changed"))],
@@ -77,7 +78,7 @@ def render_evaluation(data: Mapping[str, Any], bounds: Sequence[Mapping[str, Any
             "bounds": list(bounds),
             "figures": [row for row in rows if not row["part"]],
             "parts": [row for row in rows if row["part"]],
-            "slices": [_slice(row) for row in plain.rows(data.get("slices"))],
+            **_slices(data, set(plain.strings(data.get("headline")))),
             "samples": read_samples(samples, policies),
             "warnings": plain.strings(data.get("warnings")),
         },
@@ -148,6 +149,14 @@ def _figure(row: Mapping[str, Any]) -> dict[str, Any]:
         "summary": plain.string(row.get("summary")),
         "way": {"higher": "more is better", "lower": "less is better"}.get(plain.string(row.get("direction")), "neither way is better"),
     }
+
+
+def _slices(data: Mapping[str, Any], decisive: set[str]) -> dict[str, Any]:
+    """The rows that stand open: large slices in the scores that decide; the rest is folded away."""
+    rows = [_slice(row) for row in plain.rows(data.get("slices"))]
+    known = {row["score"] for row in rows} & decisive
+    shown = [row for row in rows if row["n"] >= SMALL and (row["score"] in known or not known)]
+    return {"slices": shown, "slices_more": [row for row in rows if row not in shown], "small": SMALL}
 
 
 def _slice(row: Mapping[str, Any]) -> dict[str, Any]:
