@@ -77,11 +77,6 @@ class Policy(Model):
     when: When | None = None
     rule: dict[str, Any] | None = None
 
-    @property
-    def schemas(self) -> tuple[dict[str, Any], ...]:
-        """The tools as a model is shown them: ``{"name", "description", "parameters"}`` each."""
-        return tuple({key: tool[key] for key in ("name", "description", "parameters") if key in tool} for tool in self.tools)
-
     def check(self, response: str, prompt: Example) -> Verdict:
         """Decide one response: ``n.a.`` where ``when`` does not hold, ``unscored`` where there is no rule."""
         if self.when is not None and not self.when.applies(prompt):

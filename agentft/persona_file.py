@@ -7,13 +7,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
 from agentft import jinja, yamlio
 from agentft.errors import Problem, RecipeError, UserError, did_you_mean
-from agentft.persona import FewShot, Persona, Policy, ValueProblem, persona_path
+from agentft.persona import FewShot, Persona, Policy, Resolver, ValueProblem, persona_path
 from agentft.persona_schema import PersonaFile, Variable
 from agentft.rules import compile_rule
 from agentft.validation import in_order, problems_of
@@ -102,7 +102,11 @@ def _chain(path: Path, resolve: Resolve | None, problems: list[Problem]) -> list
 
 
 def _no_names(name: str) -> Path:
-    raise UserError(f"no plugins are loaded here, so '{name}' cannot be found")
+    raise UserError(f"no plugins are loaded here, so '{name}' cannot be found; extend a .yaml file instead")
+
+
+def _no_tools(name: str) -> NoReturn:
+    raise UserError(f"no plugins are loaded here, so the function '{name}' cannot be found")
 
 
 def _shape(document: yamlio.Document) -> list[Problem]:
@@ -344,7 +348,7 @@ def _tools(spots: list[_Spot], resolve: Resolve | None, problems: list[Problem])
         tool = dict(spot.value)
         if use := tool.get("use"):
             try:
-                spec = getattr(resolve, "tool", _no_names)(use)
+                spec = resolve.tool(use) if isinstance(resolve, Resolver) else _no_tools(use)
             except UserError as error:
                 problems.append(_Spot(use, spot.document, (*spot.path, "use")).problem(str(error)))
                 continue

@@ -57,7 +57,7 @@ def command(run: str, runs: str, base: bool, messages: tuple[str, ...], temperat
         elif text == "/undo":
             del talk.turns[-1:]
         elif text == "/system":
-            click.echo(agent.loaded.renderer.shown_system)  # type: ignore[union-attr]
+            click.echo(agent.loaded.renderer.shown_system)
         elif text.startswith("/"):
             click.echo(HELP)
         elif text:

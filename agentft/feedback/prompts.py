@@ -66,8 +66,9 @@ def open_model(
     if use.url is not None:
         from agentft.engine.http import HttpBackend
 
-        options = {"key_env": use.key_env, "timeout": use.timeout, "concurrency": use.concurrency}
-        return HttpBackend(use.url, use.model, system=system, tools=tools, **options)
+        return HttpBackend(
+            use.url, use.model, system=system, key_env=use.key_env, timeout=use.timeout, concurrency=use.concurrency, tools=tools
+        )
     from agentft.engine.backends import Choice
 
     if catalog is None:
