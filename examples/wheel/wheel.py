@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -101,7 +99,7 @@ def served(runs: Path, store: Path):
             time.sleep(0.2)
         yield url
     finally:
-        process.send_signal(signal.SIGINT if os.name != "nt" else signal.CTRL_C_EVENT)
+        process.terminate()
         process.wait(timeout=60)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -60,8 +59,8 @@ def served(job: Path):
         with httpx.Client(base_url=url, timeout=60) as client:
             yield client
     finally:
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 0
+        process.terminate()
+        process.wait(timeout=60)
 
 
 def answer(client: httpx.Client, question: str) -> dict:
