@@ -126,7 +126,7 @@ class _AgentArm(Arm):
 
     def __init__(self, agent: OpenAgent, session: Session):
         super().__init__(agent.name, session)
-        self.opened, self.gives_choices = agent, agent.loaded is not None  # type: ignore[misc]
+        self.opened, self.gives_choices = agent, agent.loaded is not None
 
     @cached_property
     def agent(self) -> LoadedAgent:

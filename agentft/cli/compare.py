@@ -64,7 +64,7 @@ def command(first: str, second: str, suite: str | None, runs: str, as_json: bool
     sides = [_side(reference, found, runs, options, progress) for reference in (first, second)]
     folder = Path(options["out"]) / f"compare-{digest([side.where for side in sides])[:10]}"
     judge = _judge(found, sides[1], options)
-    duels, words = duel(*sides, judge, folder, progress) if judge else ([], {})
+    duels, words = duel(sides[0], sides[1], judge, folder, progress) if judge else ([], {})
     data = compare_sides(
         *sides,
         duels=duels,
@@ -119,7 +119,7 @@ def _judge(suite: Any, side: Any, options: dict[str, Any]) -> Any:
         return None
     use = _model_use(named, options) if named else suite.judge.model
     inside = use.url is None and (use.backend is None or use.backend.use == "transformers")
-    mode = options["judge_mode"] or ("likelihood" if inside else "text")
+    mode: Any = options["judge_mode"] or ("likelihood" if inside else "text")
     if mode == "likelihood" and not inside:
         raise UserError("--judge-mode likelihood needs a model in this process; use --judge-mode text")
     repeats = options["judge_repeats"]

@@ -57,7 +57,7 @@ class Live(Decoding):
     def forget(self, number: int) -> None:
         """Of a row that has ended."""
         for held in (self.rows, self.produced, self.limits):
-            held.pop(number, None)  # type: ignore[attr-defined]
+            held.pop(number, None)
 
     def step(self) -> list[int]:
         """One more token for each row; rows that wait join before. The numbers of those that have ended with it."""

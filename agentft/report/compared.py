@@ -11,7 +11,7 @@ from markupsafe import Markup
 from agentft.report import plain
 from agentft.report.difference import marked
 from agentft.report.effects import Effect, read_all
-from agentft.report.page import _date, _environment
+from agentft.report.page import _date, environment
 from agentft.report.plots import forest_svg
 from agentft.report.samples import clip, read_samples
 
@@ -87,7 +87,7 @@ def render_evaluation(data: Mapping[str, Any], bounds: Sequence[Mapping[str, Any
 
 def _page(template: str, context: Mapping[str, Any]) -> str:
     style = Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8"))
-    return plain.printable(_environment().get_template(template).render({"style": style, **context}))
+    return plain.printable(environment().get_template(template).render({"style": style, **context}))
 
 
 def _outcome(data: Mapping[str, Any], effects: Sequence[Effect], decisive: set[str]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +64,7 @@ class Call:
             work = asyncio.ensure_future(self._begin(parsed, deployment))
             if not await _first(work, gone):
                 return self._left()
-            lines = self._lines(parsed, deployment) if parsed.stream else self._whole(deployment)
+            lines: AsyncGenerator[Any, None] = self._lines(parsed, deployment) if parsed.stream else self._whole(deployment)
             step = asyncio.ensure_future(anext(lines))
             if not await _first(step, gone):
                 await lines.aclose()
@@ -98,7 +98,7 @@ class Call:
         tickets: Sequence[Ticket] = await deployment.answerer.ask(asks)
         self.choices = [Choice(self.state, deployment, one, ticket) for one, ticket in zip(asks, tickets, strict=True)]
 
-    async def _whole(self, deployment: Deployment) -> AsyncIterator[Any]:
+    async def _whole(self, deployment: Deployment) -> AsyncGenerator[Any, None]:
         """The completion, once."""
         try:
             async for _ in _merged(self.choices):
@@ -110,7 +110,7 @@ class Call:
         self.finish(200)
         yield data
 
-    async def _lines(self, parsed: ChatRequest, deployment: Deployment) -> AsyncIterator[bytes]:
+    async def _lines(self, parsed: ChatRequest, deployment: Deployment) -> AsyncGenerator[bytes, None]:
         """The lines of an event stream. The first one is there when there is something to say, so that an error before has its status."""
         with_usage = parsed.stream_options is not None and parsed.stream_options.include_usage
         chunks, many, status = Chunks(self.id, deployment.name, with_usage), len(self.choices) > 1, 499

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from agentft.serve.answering import Done, Refusal, Ticket, busy
@@ -95,7 +96,7 @@ class Worker:
         with self._wake:
             self.check(len(jobs))
             for job in jobs:
-                job.ticket.on_cancel(lambda job=job: self._cancel(job))
+                job.ticket.on_cancel(partial(self._cancel, job))
             self._queue.extend(jobs)
             self._open += len(jobs)
             self._wake.notify()
@@ -149,16 +150,17 @@ class Worker:
             with self._wake:
                 if not self._queue:
                     return
-                stale = [job for job in self._queue if job.cancelled or now > job.deadline]
-                for job in stale:
-                    self._queue.remove(job)
-                job = self._queue.popleft() if self._queue and self.running < self.limit else None
+                stale = [one for one in self._queue if one.cancelled or now > one.deadline]
+                for old in stale:
+                    self._queue.remove(old)
+                following = self._queue.popleft() if self._queue and self.running < self.limit else None
             for old in stale:
                 self._end(
                     old, None if old.cancelled else Refusal(503, "The answer waited too long for its turn.", "timeout", retry_after=5)
                 )
-            if job is None:
+            if following is None:
                 return
+            job = following
             try:
                 key, job.cached = job.mind.lane_of(job.tokens)
                 if job.alone:

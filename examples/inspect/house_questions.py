@@ -1,6 +1,6 @@
 """A task for inspect_ai: ten plain questions, scored by whether the answer is told. The data lie in ../lm-eval/questions.json.
 
-    inspect eval house_questions.py --model openai-api/agentft/MODEL
+inspect eval house_questions.py --model openai-api/agentft/MODEL
 """
 
 from __future__ import annotations
