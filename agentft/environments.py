@@ -104,6 +104,7 @@ class SimTask:
         actions: reference calls ``{"name", "arguments"}`` whose effect on the state is the right one; empty: the state must not change.
         facts: groups of alternatives; a good conversation tells the user one of each.
         data: whatever the suite needs (the script of the user, initial state, ...). JSON data.
+        history: what was said before the episode begins; the user goes on from there, and the environment is in that state already.
     """
 
     id: str
@@ -111,6 +112,7 @@ class SimTask:
     actions: Sequence[Mapping[str, Any]] = ()
     facts: Sequence[Sequence[str]] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
+    history: Sequence[Message] = ()
 
 
 @dataclass(frozen=True)
