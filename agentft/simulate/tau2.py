@@ -29,8 +29,8 @@ USER_TOOLS: dict[str, Mapping[str, Tool]] = {"mock": tau2_mock.USER_TOOLS}
 HELPERS = {"mock": tau2_mock.HELPERS}
 # Domains of tau2-bench that are not rebuilt, and what it would take.
 MISSING = {
-    "telecom": "its tools and the telephone that its users hold in their hands, which the tasks begin and end in",
-    "banking_knowledge": "its tools, most of which an agent has to find in the documents first, and the search in them",
+    "telecom": "its tools and its users' telephones",
+    "banking_knowledge": "its tools, and the search in the documents that most of them are found in",
 }
 
 
