@@ -16,7 +16,7 @@ from agentft.contracts import Backend, GenerationSettings
 from agentft.environments import SimTask, Suite, SuiteContext, Talker
 from agentft.errors import PluginError, UserError
 from agentft.progress import Progress
-from agentft.records import Score
+from agentft.records import Response, Score
 
 if TYPE_CHECKING:
     from agentft.host import Host
@@ -110,6 +110,7 @@ def simulate_agent(
     from agentft.simulate.stored import Ended, EpisodeStore
     from agentft.simulate.suites import select
     from agentft.simulate.summary import summarise
+    from agentft.simulate.talkers import Backed
 
     began, progress, limits = time.monotonic(), progress or Progress(), limits or Limits()
     settings = settings or GenerationSettings(max_new_tokens=256)
@@ -139,7 +140,15 @@ def simulate_agent(
         try:
             open_ = [(task, trial) for task, trial in plan if (task.id, trial) not in store.done]
             progress.stage("simulate", _why(store.anew, len(plan), len(open_)))
-            by_id, done = {task.id: task for task in chosen}, len(plan) - len(open_)
+            by_id, done, answers = {task.id: task for task in chosen}, len(plan) - len(open_), 0
+
+            def heard(responses: Sequence[Response] = ()) -> None:
+                nonlocal answers
+                answers += len(responses)
+                progress.step(done, len(plan), {"success": _share(store.done.values()), "answers": answers})
+
+            if isinstance(talker, Backed):  # conversations end late and together; answers show that something happens
+                talker.on_answers = heard
             for episode in run_episodes(
                 suite,
                 talker,
@@ -154,7 +163,7 @@ def simulate_agent(
             ):
                 store.add(Ended(episode, _judged(suite, by_id[episode.task], episode)))
                 done += 1
-                progress.step(done, len(plan), {"success": _share(store.done.values())})
+                heard()
             ended = store.finish((task.id, trial) for task, trial in plan)
         finally:
             store.close()

@@ -84,7 +84,7 @@ class EpisodeStore:
         self.folder, self.anew, self.done = folder, "", dict[tuple[str, int], Ended]()
         folder.mkdir(parents=True, exist_ok=True)
         path, given = folder / EPISODES, json.loads(json.dumps(options, ensure_ascii=False, default=str))
-        if path.is_file():
+        if path.is_file() and path.stat().st_size:
             before = _read_json(folder / OPTIONS)
             if before == given:
                 self.done = {one.key: one for one in read_episodes(path) if one.kept}
