@@ -122,7 +122,7 @@ class BfclSuite:
             raise DataError(f"bfcl: {row['id']}: two functions have one name where dots are underscores")
         expected = () if self.irrelevant else reference_calls(row["function"], self._answers[row["id"]])
         slices = {"category": category, "functions": str(len(names)) if len(names) < 5 else "5 and more", "calls": str(len(expected))}
-        return SimTask(row["id"], slices, expected)
+        return SimTask(row["id"], slices, expected, data={"together": True})
 
     def open(self, task: SimTask) -> Environment:
         return Recorder(self._rows[task.id]["function"])

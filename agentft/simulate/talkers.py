@@ -58,8 +58,10 @@ class Reference:
     def _answer(self, prompt: Example, task: SimTask) -> Response:
         made = _calls(prompt.messages) - _calls(getattr(task, "history", ()))
         if made < len(task.actions):
-            action = task.actions[made]
-            return Response(prompt.id, "", calls=({"name": action["name"], "arguments": dict(action.get("arguments") or {})},))
+            # One at a time, as agents do, unless the task's calls belong into one answer.
+            todo = task.actions[made:] if task.data.get("together") else task.actions[made : made + 1]
+            calls = tuple({"name": action["name"], "arguments": dict(action.get("arguments") or {})} for action in todo)
+            return Response(prompt.id, "", calls=calls)
         words = [str(group[0]) for group in task.facts if group]
         if self.chinese:
             first = "已经办好了。" if task.actions else "" if words else "抱歉，这个我不能办理。"
