@@ -41,9 +41,9 @@ def reference(of, task):
 def test_the_reference_is_right_on_all_tasks(strict):
     of = suite(strict=strict)
     for task in of.tasks:
-        outcome = of.judge(task, reference(of, task))
-        assert outcome.success, (task.id, outcome)
-        assert not reference(of, task).violations, task.id
+        episode = reference(of, task)
+        outcome = of.judge(task, episode)
+        assert outcome.success and not episode.violations, (task.id, outcome)
 
 
 def test_doing_nothing_is_right_on_none():
