@@ -170,3 +170,48 @@ class Scene:
 def price(row: Mapping[str, Any]) -> str:
     """The price of a product or a line, as it is told."""
     return money(row["price"])
+
+
+def model_of(s: Scene, order: dict[str, object]) -> str:
+    """The model of an order's first product."""
+    lines = order["lines"]
+    assert isinstance(lines, list)
+    return str(s.products[lines[0]["product"]]["model"])
+
+
+def paid_for(order: dict[str, object]) -> str:
+    """What an order cost, as it is told."""
+    lines = order["lines"]
+    assert isinstance(lines, list)
+    return money(sum(line["price"] * line["quantity"] for line in lines))
+
+
+def with_more(s: Scene, product: str) -> list[str]:
+    """The product, sometimes among others."""
+    if s.rng.random() < 0.5:
+        return [product]
+    model = s.products[product]["model"]
+    other = s.rng.choice([one["id"] for one in s.rows["products"] if one["model"] != model])
+    return s.rng.sample([product, other], 2)
+
+
+def insists(s: Scene, firm: str) -> None:
+    """Sometimes the customer does not take no for an answer."""
+    draw = s.rng.random()
+    if draw < 0.3:
+        s.user(
+            "Can't you make an exception?",
+            "Come on, just this once.",
+            "Other shops do it.",
+            "But I'm a loyal customer!",
+            "Please, it's important.",
+        )
+        s.agent(firm)
+    elif draw < 0.5:
+        s.user("Ok, thanks anyway.", "Pity. Thanks.", "I see, bye.")
+        s.agent("Thank you for understanding. Have a good day.", "I'm sorry I could not do more. Write again any time.")
+
+
+def listed(words: list[str]) -> str:
+    """``a, b and c``."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
