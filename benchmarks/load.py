@@ -49,6 +49,7 @@ def main() -> int:
     parser.add_argument("--behind", action="store_true", help="put a gateway in front of a server that is killed and comes back")
     parser.add_argument("--out", type=Path, help="write the JSON here too")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end with it
     with tempfile.TemporaryDirectory() as folder:
         result = Load(args, Path(folder)).run()
     text = json.dumps(result, indent=2)
@@ -82,7 +83,9 @@ class Load:
                 # The inner one takes what the outer one lets through; the outer one decides who is refused.
                 gateway = self.serve(port, [f"http://127.0.0.1:{inner_port}/v1", "--limit", f"patience={args.seconds / 3 + 20:g}"])
                 url = f"http://127.0.0.1:{port}/v1"
+            say("learning the answers")
             asyncio.run(self.learn(url))
+            say(f"{args.clients} clients for {args.seconds:g} s")
             watch = threading.Thread(target=self.sample, args=(gateway,), daemon=True)
             watch.start()
             killer = threading.Thread(target=self.kill_and_return, args=(inner, inner_port), daemon=True) if args.behind else None
@@ -221,12 +224,14 @@ class Load:
 
     def kill_and_return(self, process: subprocess.Popen[bytes], port: int) -> None:
         time.sleep(self.args.seconds / 3)
+        say("the server behind is killed")
         process.send_signal(signal.SIGKILL)
         process.wait()
         self.killed = time.monotonic()
         self.counts["killed"] += 1
         self.serve(port, [self.model(), *(["--persona", self.args.persona] if self.args.persona else [])])
         self.away = time.monotonic() - self.killed
+        say(f"it is back after {self.away:.1f} s")
 
     def summary(self, took: float, metrics: str) -> dict[str, Any]:
         third = max(1, len(self.rss) // 3)
@@ -258,6 +263,10 @@ class Load:
             "server_away_s": round(getattr(self, "away", 0.0), 1),
             "gateways_count": [row for row in metrics.splitlines() if row.startswith(("agentft_requests_total", "agentft_refusals_total"))],
         }
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def line(result: dict[str, Any]) -> str:

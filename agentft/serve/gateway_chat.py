@@ -212,13 +212,13 @@ async def _first(work: asyncio.Future[Any], gone: asyncio.Future[None]) -> bool:
     return False
 
 
-async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _chained(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
     try:
         yield first
         async for line in rest:
             yield line
     finally:
-        await rest.aclose()  # type: ignore[attr-defined]
+        await rest.aclose()
 
 
 async def _merged(choices: Sequence[Choice]) -> AsyncIterator[tuple[int, str | None]]:

@@ -150,17 +150,17 @@ class Worker:
             with self._wake:
                 if not self._queue:
                     return
-                stale = [one for one in self._queue if one.cancelled or now > one.deadline]
-                for old in stale:
-                    self._queue.remove(old)
-                following = self._queue.popleft() if self._queue and self.running < self.limit else None
+                stale = [job for job in self._queue if job.cancelled or now > job.deadline]
+                for job in stale:
+                    self._queue.remove(job)
+                next_ = self._queue.popleft() if self._queue and self.running < self.limit else None
             for old in stale:
                 self._end(
                     old, None if old.cancelled else Refusal(503, "The answer waited too long for its turn.", "timeout", retry_after=5)
                 )
-            if following is None:
+            if next_ is None:
                 return
-            job = following
+            job = next_
             try:
                 key, job.cached = job.mind.lane_of(job.tokens)
                 if job.alone:
