@@ -32,7 +32,7 @@ def pieces(speech: Speech, ids: list[int]) -> list[str]:
     found = []
     for token in ids:
         found.append(speech.push([token]))
-        if speech.stopped:
+        if speech.stopped or token in renderer().stop_token_ids:  # a row ends there
             break
     ended = bool(speech.ids) and speech.ids[-1] in renderer().stop_token_ids
     rest, response = speech.response("x", ended, 3)
