@@ -53,7 +53,7 @@ class Played:
     @property
     def tools(self) -> tuple[Mapping[str, Any], ...]:
         """As a model is shown them."""
-        return tuple(getattr(self.persona, "schemas", self.persona.tools)) if self.persona else ()
+        return self.persona.schemas if self.persona else ()
 
 
 @dataclass(frozen=True)
@@ -142,14 +142,14 @@ def _loaded(group: Sequence[Parts], worker: Worker, limits: Limits, host: Host, 
     shared = _shared(together) if len(together) > 1 else None
     made = []
     for parts in group:
-        tools: dict[str, Any] = {"tools": parts.played.tools} if _renders_tools() and parts.played.tools else {}
         body, adapter = None, None
         if shared is not None and parts in together:
             body, names = shared
             adapter = names[parts.adapter]
-            agent = _on(body, parts, tools)
+            agent = _on(body, parts)
         else:
-            agent = LoadedAgent.load(parts.model, parts.adapter, parts.played.system, parts.profile, examples=parts.examples, **tools)
+            played = parts.played
+            agent = LoadedAgent.load(parts.model, parts.adapter, played.system, parts.profile, examples=parts.examples, tools=played.tools)
         if parts.digest and agent.renderer.digest != parts.digest:
             raise UserError(f"'{parts.name}' was trained with another chat template or persona; run the recipe again")
         played = parts.played
@@ -184,7 +184,7 @@ def _shared(group: Sequence[Parts]) -> tuple[Body, dict[Path | None, str | None]
     return Body(tuned.eval().to(profile.device), switches=True), names
 
 
-def _on(body: Body, parts: Parts, tools: Mapping[str, Any]) -> LoadedAgent:
+def _on(body: Body, parts: Parts) -> LoadedAgent:
     """An agent whose model is there already."""
     from agentft.engine.agent import LoadedAgent
     from agentft.engine.models import load_tokenizer
@@ -192,29 +192,20 @@ def _on(body: Body, parts: Parts, tools: Mapping[str, Any]) -> LoadedAgent:
     from agentft.render.conversation import Renderer
 
     tokenizer = load_tokenizer(parts.model)
-    renderer = Renderer(tokenizer, parts.played.system, **tools)
+    renderer = Renderer(tokenizer, parts.played.system, tools=parts.played.tools)
     return LoadedAgent(body.model, tokenizer, renderer, parts.profile, Shots(parts.examples) if parts.examples else None)
-
-
-def _renders_tools() -> bool:
-    """Whether renderers know a persona's tools themselves."""
-    import inspect
-
-    from agentft.render.conversation import Renderer
-
-    return "tools" in inspect.signature(Renderer.__init__).parameters
 
 
 def _of_server(one: Wanted, limits: Limits, model: str | None, key_env: str | None, host: Host, run_tools: bool) -> Deployment:
     import os
 
-    from agentft.agents import _first_model
+    from agentft.agents import first_model
     from agentft.serve.behind import ServerAnswerer
 
     if key_env is not None and not os.environ.get(key_env):
         raise UserError(f"the environment variable {key_env} with the server's key is not set")
     played = play(one.persona, one.variables, host)
-    served = model or _first_model(one.reference, key_env, 10.0)
+    served = model or first_model(one.reference, key_env, 10.0)
     answerer = ServerAnswerer(
         one.reference,
         served,
