@@ -283,3 +283,20 @@ def test_the_command_shows_counts_and_exports(store, tmp_path):
     trl = tmp_path / "trl.jsonl"
     result = CliRunner().invoke(cli, ["pairs", "export", str(out), "--to", str(trl), "--json"], catch_exceptions=False)
     assert json.loads(result.output)["rows"] == 2, "two pairs; a thumb without a partner is left out and counted"
+
+
+def test_what_experts_wrote_instead_of_novices_comes_back_as_pairs(store, shared_data):
+    """BRIDGE (Wang et al. 2024): chats of novice tutors, and what experts would have said."""
+    roles = {"student": "user", "tutor": "assistant"}
+    expected = []
+    for number, one in enumerate(json.loads((shared_data / "bridge" / "validation.json").read_text("utf-8"))):
+        talk = tuple(Message(roles[turn["user"]], turn["text"]) for turn in one["c_h"])
+        answer, edit = (" ".join(turn["text"] for turn in one[key]).strip() for key in ("c_r", "c_r_"))
+        if talk[-1].role == "user" and answer and edit and answer != edit:
+            store.append(Served(Example("", talk), answer, thumb="down", edit=edit, rater=f"expert {number}", persona="clerk"))
+            expected.append((talk[-1].content, edit))
+    assert len(expected) > 50
+    pairs, ctx = read(store, **{"as": "preferences"})
+    assert sorted((one.prompt.last_user, one.chosen.content) for one in pairs) == sorted(expected) and not ctx.drops
+    prompts, _ = read(store)
+    assert sum(len(one.meta["feedback"]) for one in prompts) == len(expected)
