@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from agentft.agents import open_agent
     from agentft.api import Agent, load_agent, run
+    from agentft.exporting import export_agent
     from agentft.hookspecs import hookimpl
     from agentft.host import Host
     from agentft.persona import Persona
@@ -23,6 +24,7 @@ _NAMES = {
     "load_agent": "agentft.api",
     "Agent": "agentft.api",
     "open_agent": "agentft.agents",
+    "export_agent": "agentft.exporting",
     "Host": "agentft.host",
     "hookimpl": "agentft.hookspecs",
     "Persona": "agentft.persona",
@@ -30,7 +32,19 @@ _NAMES = {
     "simulate_agent": "agentft.simulation",
 }
 
-__all__ = ["Agent", "Host", "Persona", "Recipe", "__version__", "hookimpl", "load_agent", "open_agent", "run", "simulate_agent"]
+__all__ = [
+    "Agent",
+    "Host",
+    "Persona",
+    "Recipe",
+    "__version__",
+    "export_agent",
+    "hookimpl",
+    "load_agent",
+    "open_agent",
+    "run",
+    "simulate_agent",
+]
 
 
 def __getattr__(name: str) -> Any:

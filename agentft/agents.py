@@ -163,7 +163,15 @@ def _weights(store: Store, manifest: Mapping[str, Any], version: str | None) -> 
 
 
 def _of_model(reference: str, who: Persona | None, policy: str, runs: Path | str | None, device: Mapping[str, Any] | None) -> OpenAgent:
-    system = _joined(_system(who), policy)
+    from agentft.engine.exported import read as read_export
+    from agentft.persona import Persona
+
+    place, shown = Path(reference).expanduser(), None
+    exported = read_export(place) if who is None and place.exists() else None
+    if exported is not None:
+        who = Persona.from_dict(exported.persona) if exported.persona else None
+        shown = place / "examples" if (place / "examples").is_dir() else None
+    system = _joined(exported.system if exported is not None else _system(who), policy)
     if reference.endswith(".gguf") and _llamacpp():
         from agentft.engine.llamacpp import LlamaCppBackend, LlamaCppConfig
         from agentft.engine.models import resolve_gguf
@@ -175,16 +183,15 @@ def _of_model(reference: str, who: Persona | None, policy: str, runs: Path | str
     from agentft.engine.generate import TransformersBackend
     from agentft.engine.profile import detect
 
-    folder = Path(reference).expanduser()
-    adapter = folder if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file() else None
+    adapter = place if (place / "adapter_config.json").is_file() and not (place / "config.json").is_file() else None
     ref = _resolved(_adapted(adapter) if adapter else reference, runs)
     identity = ref.digest
     if adapter:
         from agentft.runs import file_digest
 
         identity += "".join(f" {file_digest(path)[:16]}" for path in sorted(adapter.glob("adapter_*")))
-    loaded = LoadedAgent.load(ref, adapter, system, detect(device), tools=_tools(who))
-    name = folder.name if folder.is_dir() else reference
+    loaded = LoadedAgent.load(ref, adapter, system, detect(device), examples=shown, tools=_tools(who))
+    name = place.name if place.is_dir() else reference
     return OpenAgent(name, "model", TransformersBackend(loaded), system, who, loaded, identity)
 
 

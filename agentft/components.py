@@ -210,10 +210,13 @@ class ExporterSpec(CodeSpec):
     """Writes an agent in some form: ``(job: ExportJob) -> ExportResult``, named by ``agentft export --to NAME``.
 
     Attributes:
-        kinds: what it can export: ``model`` (chat models), ``head``, ``encoder``, ``seq2seq``, ``reward``.
+        kinds: what it can export: ``model`` (chat models), ``head``, ``encoder``, ``seq2seq``.
+        estimate: ``(job) -> bytes`` as ``"package.module:attribute"``: how large it will be, without loading the model; raises
+            :class:`~agentft.errors.UserError` for an agent that cannot be written in this form. Empty: nobody knows before.
     """
 
     kinds: tuple[str, ...] = field(default=("model",), kw_only=True)
+    estimate: str = field(default="", kw_only=True)
     consumes: str = "agent"
     produces: str = "files"
 

@@ -307,3 +307,128 @@ class EvalContext:
 
 # An evaluator's second argument: answers to prompts of the evaluator's own (for example break-character questions).
 Generate = Callable[[Iterable[Example]], list[Response]]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far what was written may be from the agent. A limit that does not apply to the kind of model is not looked at.
+
+    Attributes:
+        kl: mean KL divergence of the next-token distributions (of the class probabilities) from the agent's, in nats per position.
+        agreement: share of positions at which the likeliest token (class) must be the agent's.
+        difference: largest difference of numbers and vectors, as a share of the largest number of the agent.
+    """
+
+    kl: float = 1e-3
+    agreement: float = 0.99
+    difference: float = 1e-3
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A held-out question with the agent's own answer: what the agent and the export are compared on.
+
+    Attributes:
+        id: of the prompt or row.
+        ids: token ids. Chat models: prompt and answer; encoders: the row; encoder-decoders: the source.
+        start: chat models: where the answer begins in ``ids``. The outputs compared are those that predict ``ids[start:]``.
+        types: token types of an encoder's row, else empty.
+        target: encoder-decoders: token ids of the answer.
+        example: chat models: the conversation as a caller sends it, without the persona; None where it cannot be sent as plain messages.
+        text: chat models: the prompt as the agent renders it.
+    """
+
+    id: str
+    ids: Sequence[int]
+    start: int = 0
+    types: Sequence[int] = ()
+    target: Sequence[int] = ()
+    example: Example | None = None
+    text: str = ""
+
+
+class Reading(Protocol):
+    """An export, read back from its files by a program that runs it."""
+
+    @property
+    def name(self) -> str:
+        """The program, for the table: ``transformers``, ``llama.cpp`` ..."""
+        ...
+
+    def outputs(self, probe: Probe) -> Any:
+        """What the export says to a probe, row by row in the same order as the agent.
+
+        Chat models and encoder-decoders: natural log-probabilities, a float array of shape (positions, vocabulary), or, from a program
+        that tells the likeliest ones only, one ``{token id: log-probability}`` per position. Heads: their raw outputs, an array of
+        shape (positions, outputs). Encoders: an array of shape (positions, size).
+        """
+        ...
+
+    def prompt(self, probe: Probe) -> list[int] | None:
+        """Token ids that the program makes of ``probe.example`` by itself, with the chat template that was written and without being told
+        of a persona; None for programs and models without conversations."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the model."""
+        ...
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """What an exporter (:class:`~agentft.components.ExporterSpec`) is called with.
+
+    Attributes:
+        name: of the agent.
+        kind: ``model`` (a chat model), ``head``, ``encoder`` or ``seq2seq``.
+        out: an empty folder; everything that belongs to the export is written into it.
+        config: the exporter's validated options (its ``config`` model), or None.
+        model: the base model, or the model that was trained as a whole.
+        adapter: folder of the adapter on top of ``model``, or None.
+        trained: heads: folder with ``task.json`` and the weights or adapter of the head; None for other kinds.
+        system: the persona's system prompt.
+        persona: whom the agent plays, or None.
+        examples: folder with conversations shown before every prompt (see :mod:`agentft.engine.shots`), or None.
+        options: encoder-decoders: how it is asked (``prefix``, ``max_target``, ``num_beams``, ``max_length``).
+        settings: how the agent generates.
+        facts: what the model card says: plain data with the run, its data, metrics, versions and lineage, as far as they are known.
+        device: overrides of the device profile.
+        progress: called as ``progress(done, total)``.
+        note: tells the user a sentence before something long begins.
+    """
+
+    name: str
+    kind: str
+    out: Path
+    model: ModelRef
+    config: Any = None
+    adapter: Path | None = None
+    trained: Path | None = None
+    system: str = ""
+    persona: Persona | None = None
+    examples: Path | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    settings: GenerationSettings = field(default_factory=GenerationSettings)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    device: Mapping[str, Any] = field(default_factory=dict)
+    progress: Callable[[int, int], None] | None = None
+    note: Callable[[str], None] | None = None
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What an exporter returns.
+
+    Attributes:
+        readings: functions that open what lies in the folder they are given (the export's, which is renamed once it is complete), one for
+            each program that it is meant for. All are compared with the agent, one after the other, and all must be within ``tolerance``.
+            At least one.
+        tolerance: how far the form may be from the agent, unless the user says otherwise.
+        notes: what a user of the export should know, a sentence each; they stand in its model card.
+        warnings: what was not checked or may surprise, a sentence each; shown at once.
+    """
+
+    readings: Sequence[Callable[[Path], Reading]]
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()

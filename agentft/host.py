@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from agentft.recipe import Recipe
 
 GROUP = "agentft"
-BUILTINS = ("content", "data", "training", "feedback", "evaluation", "benchmarks", "commands")
+BUILTINS = ("content", "data", "training", "feedback", "evaluation", "benchmarks", "export", "commands")
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 # Hook -> what it must return. The order is the order of the listings.

@@ -76,6 +76,8 @@ LAYERS = [
         "agents",
         "simulation",
         "serving",
+        "exporting",
+        "exporting_source",
         "cli",
         "testing",
         "testing_labels",

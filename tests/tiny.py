@@ -15,14 +15,15 @@ TEMPLATE = (
 SYSTEM = "You are a careful support agent of a small bank. Be brief."
 
 
-def tiny_tokenizer():
-    """Bytes as tokens, ChatML, and a padding token that is the stop token: the common trap."""
+def tiny_tokenizer(merges: tuple[tuple[str, str], ...] = ()):
+    """Bytes as tokens, ChatML, and a padding token that is the stop token: the common trap. ``merges``: pairs that become one token."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    backend = Tokenizer(models.BPE(vocab={text: i for i, text in enumerate(special + alphabet)}, merges=[]))
+    vocabulary = [*special, *alphabet, *("".join(pair) for pair in merges)]
+    backend = Tokenizer(models.BPE(vocab={text: i for i, text in enumerate(vocabulary)}, merges=list(merges)))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens(special)
@@ -31,12 +32,12 @@ def tiny_tokenizer():
     )
 
 
-def tiny_model(folder: Path, seed: int = 0, **changes) -> ModelRef:
-    """Write a random two-layer Llama with its tokenizer to ``folder``."""
+def tiny_model(folder: Path, seed: int = 0, tokenizer=None, kind: str = "Llama", **changes) -> ModelRef:
+    """Write a random two-layer Llama (or another ``kind`` with the same settings) with its tokenizer to ``folder``."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    import transformers
 
-    tokenizer = tiny_tokenizer()
+    tokenizer = tokenizer or tiny_tokenizer()
     settings = {
         "vocab_size": len(tokenizer),
         "hidden_size": 32,
@@ -51,7 +52,8 @@ def tiny_model(folder: Path, seed: int = 0, **changes) -> ModelRef:
         "initializer_range": 0.3,  # large enough that answers depend on the prompt
     }
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(LlamaConfig(**(settings | changes)))
+    config = getattr(transformers, f"{kind}Config")(**(settings | changes))
+    model = getattr(transformers, f"{kind}ForCausalLM")(config)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return ModelRef(str(folder), str(folder), "0" * 64, "folder")

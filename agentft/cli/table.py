@@ -17,6 +17,7 @@ COMMANDS = {
     "chat": "Talk to an agent in the terminal",
     "serve": "Serve agents through OpenAI's interface",
     "report": "Show or rebuild the report of a run",
+    "export": "Write an agent in a form that other programs run, and check it",
     "runs": "List, show, compare and clean up runs",
     "personas": "List, show and render personas",
     "plugins": "List, show and examine plugins",

@@ -11,6 +11,7 @@ instead of 538.
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
+from agentft.engine.exported import FILE, read
 from agentft.errors import DataError, MissingDependency
 
 
@@ -92,6 +94,9 @@ def _write_tokenizer(gguf: Path, part: Path) -> None:
     _restore_pre_tokenizer(gguf, tokenizer)
     tokenizer.model_max_length = context_of(gguf) or 2**30
     tokenizer.save_pretrained(part)
+    exported = read(gguf)
+    if exported is not None:
+        (part / FILE).write_text(json.dumps(exported.to_dict(), ensure_ascii=False), "utf-8")
     os.chmod(part, 0o755)  # mkdtemp's 0700 is for secrets
 
 

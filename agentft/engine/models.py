@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from agentft.components import ModelRef
+from agentft.engine.exported import REFUSED
 from agentft.errors import DataError, MissingDependency, UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ def unknown_model(reference: str) -> str:
 
 def check_folder(folder: Path) -> None:
     """Raise DataError with the reason and the way out if ``folder`` is not a model that can be loaded safely."""
+    if (folder / REFUSED).is_file():
+        raise DataError(f"model: {folder} is an export that was refused: {(folder / REFUSED).read_text('utf-8').strip().splitlines()[0]}")
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
         base = _json(folder / "adapter_config.json").get("base_model_name_or_path", "its base model")
         raise DataError(
@@ -228,6 +231,7 @@ def list_models() -> list[dict[str, Any]]:
 
 def load_tokenizer(ref: ModelRef) -> Any:
     """The model's tokenizer; a padding token is borrowed from the stop token where it has none of its own."""
+    from agentft.engine.exported import restore
     from agentft.engine.quiet import quiet_libraries
 
     path = _converted(Path(ref.path), weights=False) if ref.path.endswith(".gguf") else ref.path
@@ -235,6 +239,7 @@ def load_tokenizer(ref: ModelRef) -> Any:
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    restore(path, tokenizer)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
     return tokenizer

@@ -1,1 +1,1 @@
-"""An agent in the form that another tool runs: weights, GGUF, ONNX ..., each checked against the agent."""
+"""An agent in the form that another program runs, read back and compared with the agent. One file per form."""

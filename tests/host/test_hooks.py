@@ -131,6 +131,8 @@ def test_hook_agentft_environments(host):
 def test_hook_agentft_exporters(host, tmp_path):
     entry = host.catalog.get("exporter", "weather/postcard")
     assert entry.spec.kinds == ("model",) and entry.distribution == "agentft-weather"
+    # What it writes and how it is refused: tests/export/test_check.py
+    assert host.catalog.config_model(entry)().noise == 0
 
 
 def test_hook_agentft_commands(install):

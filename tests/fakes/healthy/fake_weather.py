@@ -20,6 +20,7 @@ from agentft.components import (
 from agentft.environments import SimTask, ToolAnswer
 from agentft.errors import Problem
 from agentft.records import Example, Feedback, Message, Score, Verdict
+from agentft.validation import Model
 
 HERE = Path(__file__).parent
 SEEN: list = []
@@ -105,11 +106,31 @@ class Station:
 
 @agentft.hookimpl
 def agentft_exporters():
-    return [ExporterSpec("postcard", "The persona on a postcard", "fake_weather:postcard")]
+    return [ExporterSpec("postcard", "The model, and its persona on a postcard", "fake_weather:postcard", "fake_weather:PostcardConfig")]
+
+
+class PostcardConfig(Model):
+    noise: float = 0.0
+    forget: bool = False
 
 
 def postcard(job):
+    """A folder of transformers; with noise on every weight if so wished, as if the writer had a bug."""
+    import torch
+
+    from agentft.contracts import ExportResult
+    from agentft.export.folder import spoken, write_beside
+    from agentft.export.readings import transformers_reading
+    from agentft.export.weights import merged, save
+
+    model = merged(job, "float32")
+    torch.manual_seed(0)
+    for weight in model.parameters():
+        weight.data += job.config.noise * torch.randn_like(weight)
+    save(model, job.out)
+    write_beside(job, spoken(job, "postcard"), job.out)
     (job.out / "postcard.txt").write_text(job.system, "utf-8")
+    return None if job.config.forget else ExportResult((transformers_reading("model"),))
 
 
 @agentft.hookimpl
