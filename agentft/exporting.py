@@ -188,7 +188,9 @@ class _Exporting:
         self.progress.stage(self.entry.name, f"written to {self.target.name}")
         result = self.host.catalog.target(self.entry)(self.job)
         if not isinstance(result, ExportResult) or not result.readings:
-            raise PluginError(f"exporter '{self.entry.name}' of {self.entry.distribution} returned no ExportResult with a reading for the check")
+            raise PluginError(
+                f"exporter '{self.entry.name}' of {self.entry.distribution} returned no ExportResult with a reading for the check"
+            )
         self.progress.finished(self.entry.name, time.monotonic() - began)
         return result
 
@@ -215,9 +217,7 @@ class _Exporting:
         facts = {**done.to_dict(), "path": place.name, "versions": dict(versions()), "source": dict(self.job.facts)}
         (self.partial / REPORT).write_text(json.dumps(facts, ensure_ascii=False, indent=1, default=str), "utf-8")
         if done.good:
-            (self.partial / "README.md").write_text(
-                card.write(self.job, self.entry.name, done.agreements, done.notes, versions()), "utf-8"
-            )
+            (self.partial / "README.md").write_text(card.write(self.job, self.entry.name, done.agreements, done.notes, versions()), "utf-8")
         else:
             (self.partial / REFUSED).write_text("\n".join(done.refused) + "\n", "utf-8")
             for path in list(self.partial.glob("*.gguf")):  # a single file would be copied without what lies beside it

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,6 @@ from agentft.errors import UserError
 
 if TYPE_CHECKING:
     from agentft.host import Host
-    from agentft.persona import Persona
     from agentft.runs import Store
 
 KINDS = {"model": "a chat model", "head": "a model with a head", "encoder": "an encoder", "seq2seq": "an encoder-decoder"}
@@ -145,9 +143,7 @@ def _facts(
             "splits": dict(summary.get("splits", {})),
         },
         "metrics": _metrics(stages, arm),
-        "rounds": [
-            {key: row.get(key) for key in ("round", "state", "sentence")} for row in lineage.rounds
-        ],
+        "rounds": [{key: row.get(key) for key in ("round", "state", "sentence")} for row in lineage.rounds],
         "stages": [
             {"name": name, "key": stage["key"][:16]} for name, stage in stages.items() if name.startswith(("data", "train", "round"))
         ],
@@ -206,5 +202,3 @@ def _kind(folder: Path) -> str:
     if (folder / "task.json").is_file():
         return "head"
     return {"causal": "model", "": "model"}.get(family(str(folder)), family(str(folder)))
-
-

@@ -5,6 +5,7 @@ agentft sends nothing, ever; and a console that prints other people's progress b
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ _ENVIRONMENT = {
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
 }
 
+# torchao, where it is installed, tells on every import which of its GPU kernels this machine cannot run.
+_NOISY = ("torchao", "torch.utils._pytree")
+
 
 def prepare_environment() -> None:
     """Set the switches. ``setdefault``: who sets one by hand keeps it; telemetry alone is forced off."""
@@ -26,17 +30,19 @@ def prepare_environment() -> None:
             os.environ[name] = value
         else:
             os.environ.setdefault(name, value)
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Hide progress bars and notices (not errors) of transformers, huggingface_hub and datasets inside the block."""
     prepare_environment()
-    from transformers.utils import logging
+    from transformers.utils import logging as theirs
 
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    level, bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
+    theirs.set_verbosity_error()
+    theirs.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             # Each line names one notice that is known and harmless here; anything else still shows.
@@ -44,6 +50,6 @@ def quiet_libraries() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*gradient_checkpointing` is deprecated.*", category=FutureWarning)
             yield
     finally:
-        logging.set_verbosity(level)
+        theirs.set_verbosity(level)
         if bars:
-            logging.enable_progress_bar()
+            theirs.enable_progress_bar()

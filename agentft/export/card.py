@@ -50,8 +50,9 @@ from transformers import AutoTokenizer
 
 session, tokenizer = onnxruntime.InferenceSession("model.onnx"), AutoTokenizer.from_pretrained(".")
 rows = tokenizer(["a text", "another one"], padding=True, return_tensors="np")
-names = {one.name for one in session.get_inputs()}
-print(session.run(None, {key: value.astype(numpy.int64) for key, value in rows.items() if key in names})[0])
+nothing = numpy.zeros_like(rows["input_ids"])  # for token types, where the tokenizer makes none
+feed = {one.name: rows.get(one.name, nothing).astype(numpy.int64) for one in session.get_inputs()}
+print(session.run(None, feed)[0])
 ```"""
         for kind in ("head", "encoder")
     },

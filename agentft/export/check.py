@@ -75,9 +75,7 @@ class Reference:
             yield probe, np.load(self.folder / f"{place}.npy")
 
 
-def compare(
-    reference: Reference, reading: Reading, tolerance: Tolerance, progress: Callable[[int, int], None] | None = None
-) -> Agreement:
+def compare(reference: Reference, reading: Reading, tolerance: Tolerance, progress: Callable[[int, int], None] | None = None) -> Agreement:
     """Ask a reading all probes and hold it against the agent."""
     import numpy as np
 

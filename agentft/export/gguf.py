@@ -20,7 +20,7 @@ from agentft.engine.exported import template_hash
 from agentft.engine.optional import available
 from agentft.errors import DataError, UserError
 from agentft.export.folder import Spoken, spoken, write_beside, write_facts
-from agentft.export.gguf_model import check_architecture, write
+from agentft.export.gguf_model import check_architecture, unread, write
 from agentft.export.llamacpp import llamacpp_reading
 from agentft.export.readings import gguf_reading
 from agentft.export.weights import check_mergeable, merged, parameters, save
@@ -91,10 +91,15 @@ def result(job: ExportJob) -> ExportResult:
         readings.append(llamacpp_reading(name))
     else:
         warnings.append("not run with llama.cpp, which would check tokenizer and chat template too: pip install 'agentft[llamacpp]'")
-    if job.config.converter is None:
+    lost = "what a converter may have written" if job.config.converter else unread(Path(job.model.path))
+    if not lost:
         readings.append(gguf_reading(name))
     elif not readings:
-        raise UserError("a file of a converter is checked with llama.cpp: pip install 'agentft[llamacpp]'")
+        raise UserError(
+            f"transformers does not read {lost} from a GGUF file, so it is checked with llama.cpp: pip install 'agentft[llamacpp]'"
+        )
+    elif not job.config.converter:
+        warnings.append(f"transformers does not read {lost} from a GGUF file: use this one with llama.cpp only")
     return ExportResult(tuple(readings), LIMITS[job.config.quantise], (f"The weights are {job.config.quantise}.",), tuple(warnings))
 
 

@@ -49,9 +49,19 @@ def check_architecture(folder: Path) -> str:
     return str(kind)
 
 
-def write(
-    model: Any, how: Spoken, file: Path, quantise: str, name: str, progress: Callable[[int, int], None] | None = None
-) -> None:
+def unread(folder: Path) -> str:
+    """What transformers would lose of a GGUF file of this model, which it then reads as another one; empty: nothing."""
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if rope.get("rope_type", "default") != "default":
+        return f"rotary positions of the type '{rope['rope_type']}'"
+    heads, head = config["num_attention_heads"], config.get("head_dim")
+    if ARCHITECTURES[config["model_type"]][0] != "LLAMA" and head and head * heads != config["hidden_size"]:
+        return "the size of its attention heads"
+    return ""
+
+
+def write(model: Any, how: Spoken, file: Path, quantise: str, name: str, progress: Callable[[int, int], None] | None = None) -> None:
     """Write a model in float32 and the way it is asked into ``file``.
 
     Raises:

@@ -13,7 +13,7 @@ from pydantic import Field
 from agentft.contracts import ExportJob, ExportResult, Tolerance
 from agentft.engine.optional import need
 from agentft.export.folder import spoken, write_beside
-from agentft.export.readings import TorchReading, language_outputs, plain_tokenizer
+from agentft.export.readings import Language, TorchReading, plain_tokenizer
 from agentft.export.weights import check_mergeable, merged, parameters, save
 from agentft.validation import Model
 
@@ -78,6 +78,6 @@ def _reading(dtype: str) -> Callable[[Path], TorchReading]:
 
         with quiet_libraries():
             model = pretrained("AutoModelForCausalLM", folder, dtype).eval()
-            return TorchReading("transformers + torchao", model, language_outputs, plain_tokenizer(folder))
+            return TorchReading("transformers + torchao", model, Language(), plain_tokenizer(folder))
 
     return opened

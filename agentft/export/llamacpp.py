@@ -22,7 +22,7 @@ class LlamaCppReading:
     def __init__(self, file: Path):
         self._file, self._key = file, secrets.token_hex(16)
         self._server: Any = None
-        self._room = 0
+        self._room = self._plain = 0
 
     def _start(self, tokens: int) -> None:
         import xllamacpp
@@ -44,6 +44,7 @@ class LlamaCppReading:
             self._server = xllamacpp.Server(params)
         except Exception as error:
             raise DataError(f"llama.cpp cannot load {self._file}: {error}") from error
+        self._plain = int(self._post("tokenize", {"content": "a", "add_special": False})["tokens"][0])
 
     def outputs(self, probe: Probe) -> list[dict[int, float]]:
         """The likeliest tokens at each position; the prompt stays in llama.cpp's cache, so each one costs one token."""
@@ -51,11 +52,14 @@ class LlamaCppReading:
         return [self._next(list(probe.ids[:end])) for end in range(probe.start, len(probe.ids))]
 
     def _next(self, ids: list[int]) -> dict[int, float]:
-        body = {"prompt": ids, "n_predict": 1, "temperature": 0.0, "logprobs": LIKELIEST, "cache_prompt": True, "verbose": True}
+        # Nothing is told of a stop token, or of one that is a part of a character: a plain one is made to win. What is told of the
+        # probabilities is before that choice.
+        body = {"prompt": ids, "n_predict": 1, "temperature": 0.0, "logprobs": LIKELIEST, "cache_prompt": True}
+        body["logit_bias"] = [[self._plain, 1e4]]
         reply = self._server.handle_completions(body)
         if "error" in reply:
             raise DataError(f"llama.cpp: {reply['error'].get('message', reply['error'])}")
-        found = reply["__verbose"]["completion_probabilities"][0]
+        found = reply["choices"][0]["logprobs"]["content"][0]
         return {int(one["id"]): float(one["logprob"]) for one in found["top_logprobs"]}
 
     def prompt(self, probe: Probe) -> list[int] | None:

@@ -40,14 +40,15 @@ def export(job: ExportJob) -> ExportResult:
     if task is not None and task.causal:
         raise UserError(f"'{job.name}' has its head on a chat model; --to onnx writes encoders, so use --to merged")
     model, names = _wrapped(merged(job, "float32"), task)
-    _write(model, job.out / FILE, names)
+    inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if model.typed else [])]
+    _write(model, job.out / FILE, inputs, names)
     load_tokenizer(job.model).save_pretrained(job.out)
     write_facts(Exported("onnx", job.kind), job.out)
     if task is not None:
         task.save(job.out)
     read = "logits" if "logits" in names else names[0]
     outputs = ", ".join(f"`{name}`" for name in names)
-    note = f"Inputs are `input_ids`, `attention_mask` and `token_type_ids` (int64, rows x tokens), outputs {outputs}."
+    note = f"Inputs are {', '.join(f'`{name}`' for name in inputs)} (int64, rows x tokens), outputs {outputs}."
     return ExportResult((lambda folder: OnnxReading(folder / FILE, read, task),), Tolerance(1e-6, 0.999, 1e-4), (note,))
 
 
@@ -96,14 +97,15 @@ def _wrapped(model: Any, task: Task | None) -> tuple[Any, list[str]]:
 
     from agentft.engine.heads import _reads_types, outputs
 
-    typed = _reads_types(type(model))
+    kind: Any = type(model)
+    typed = _reads_types(kind)
 
     class Graph(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.model = model
+            self.model, self.typed = model, typed
 
-        def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any) -> Any:
+        def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any = None) -> Any:
             if task is not None:
                 return outputs(self.model, task, input_ids, attention_mask, token_type_ids)
             further = {"token_type_ids": token_type_ids} if typed else {}
@@ -116,11 +118,12 @@ def _wrapped(model: Any, task: Task | None) -> tuple[Any, list[str]]:
 
     if task is not None:
         return Graph().eval(), ["logits"]
-    body = ["last_hidden_state", "embedding"]
+    body = ["last_hidden_state", "sentence_embedding"]
     return Graph().eval(), (["logits", *body] if model.get_output_embeddings() is not None else body)
 
 
-def _write(model: Any, file: Path, names: list[str]) -> None:
+def _write(model: Any, file: Path, inputs: list[str], names: list[str]) -> None:
+    import logging
     import warnings
 
     import torch
@@ -128,19 +131,20 @@ def _write(model: Any, file: Path, names: list[str]) -> None:
     from agentft.engine.quiet import quiet_libraries
 
     rows, tokens = torch.export.Dim("rows", min=1), torch.export.Dim("tokens", min=2)
-    example = torch.ones(2, 7, dtype=torch.int64)
-    inputs = ("input_ids", "attention_mask", "token_type_ids")
+    # A tensor for each: one that is given twice becomes one input, and the graph mixes them up.
+    example = tuple(torch.full((2, 7), value, dtype=torch.int64) for value in (2, 1, 0)[: len(inputs)])
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it names packages that it would know more operators with
     try:
         with quiet_libraries(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 model,
-                (example, example, torch.zeros_like(example)),
+                example,
                 str(file),
                 dynamo=True,
                 verbose=False,
                 external_data=False,
-                input_names=list(inputs),
+                input_names=inputs,
                 output_names=names,
                 dynamic_shapes={name: {0: rows, 1: tokens} for name in inputs},
             )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from agentft.contracts import ExportJob, GenerationSettings, Probe
 from agentft.data.jsonl import read_records
 from agentft.errors import DataError, UserError
 from agentft.export.check import Reference
-from agentft.export.readings import encoder_outputs, head_outputs, language_outputs, pair_outputs
+from agentft.export.readings import Language, encoder_outputs, head_outputs, pair_outputs
 from agentft.labelled import Labelled
 from agentft.records import Example, Message
 
@@ -87,7 +88,7 @@ def _talking(job: ExportJob, rows: Sequence[Example | Labelled], folder: Path, e
     asked = [replace(prompt, meta={key: value for key, value in prompt.meta.items() if key != "choices"}) for prompt in prompts]
     responses = loaded.generate(asked, GenerationSettings(max_new_tokens=ANSWER))
     tokenizer = loaded.tokenizer
-    found = Reference(folder, distributions=True)
+    found, ask = Reference(folder, distributions=True), Language()
     for done, (prompt, response) in enumerate(zip(asked, responses, strict=True), 1):
         report(done, len(asked))
         if response.finish == "error":
@@ -105,7 +106,7 @@ def _talking(job: ExportJob, rows: Sequence[Example | Labelled], folder: Path, e
         if not said.disarmed:  # a caller's typed control tokens are made harmless by us only
             found.prompts[prompt.id] = tokenizer(said.text, add_special_tokens=False)["input_ids"]
         probe = Probe(prompt.id, row.input_ids, start, example=None if said.disarmed else prompt, text=said.text)
-        found.add(probe, language_outputs(loaded.model, probe))
+        found.add(probe, ask(loaded.model, probe))
     return found
 
 
@@ -135,7 +136,7 @@ def _labelled(row: Example | Labelled, task: str) -> Labelled:
     if isinstance(row, Labelled):
         return row
     text = row.last_user
-    inputs = {"tag": {"tokens": text.split()}, "span": {"question": "What is it?", "context": text}}.get(task, {"text": text})
+    inputs: dict[str, Any] = {"tag": {"tokens": text.split()}, "span": {"question": "What is it?", "context": text}}.get(task, {"text": text})
     return Labelled(row.id, inputs)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,42 @@ def language_outputs(model: Any, probe: Probe) -> Any:
         except TypeError:  # a model that always gives all of them
             logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
         return torch.log_softmax(logits[0, -count:].float(), -1).cpu().numpy()
+
+
+class Language:
+    """:func:`language_outputs` probe after probe; what one has in common with the one before it, the persona, is computed once.
+
+    Models whose cache cannot be cut back (sliding windows, states), and virtual tokens, are asked without.
+    """
+
+    def __init__(self) -> None:
+        self._ids: list[int] = []
+        self._cache: Any = None
+
+    def __call__(self, model: Any, probe: Probe) -> Any:
+        import torch
+        from transformers import DynamicCache
+
+        from agentft.engine.virtual import virtual_tokens
+
+        if virtual_tokens(model):
+            return language_outputs(model, probe)
+        ids, count = list(probe.ids[:-1]), len(probe.ids) - probe.start
+        shared = 0
+        if self._cache is not None:
+            pairs = zip(self._ids, ids[:-count], strict=False)
+            shared = next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(self._ids), len(ids) - count))
+        cache = self._cache if shared else DynamicCache(config=model.config.get_text_config())
+        if any(type(layer).__name__ != "DynamicLayer" for layer in cache.layers):
+            return language_outputs(model, probe)
+        if shared:
+            cache.crop(shared)
+        rest = torch.tensor([ids[shared:]], device=model.device)
+        mask = torch.ones((1, len(ids)), dtype=torch.int64, device=model.device)
+        with torch.inference_mode():
+            logits = model(input_ids=rest, attention_mask=mask, past_key_values=cache, use_cache=True).logits
+            self._ids, self._cache = ids, cache
+            return torch.log_softmax(logits[0, -count:].float(), -1).cpu().numpy()
 
 
 def pair_outputs(model: Any, probe: Probe) -> Any:
@@ -112,7 +148,7 @@ def transformers_reading(kind: str) -> Callable[[Path], TorchReading]:
         with quiet_libraries():
             if kind == "model":
                 model = pretrained("AutoModelForCausalLM", folder, "float32").eval()
-                return TorchReading("transformers", model, language_outputs, plain_tokenizer(folder))
+                return TorchReading("transformers", model, Language(), plain_tokenizer(folder))
             if kind == "seq2seq":
                 return TorchReading("transformers", pretrained("AutoModelForSeq2SeqLM", folder, "float32").eval(), pair_outputs)
             if kind == "encoder":
@@ -123,23 +159,23 @@ def transformers_reading(kind: str) -> Callable[[Path], TorchReading]:
 
 
 def _head(folder: Path) -> TorchReading:
+    import torch
+
     from agentft.components import ModelRef
     from agentft.engine.heads import HeadModel
     from agentft.engine.profile import Profile
-
-    import torch
 
     loaded = HeadModel.load(ModelRef(str(folder), str(folder), "", "folder"), folder, Profile("cpu", threads=torch.get_num_threads()))
     return TorchReading("transformers", loaded.model, lambda model, probe: head_outputs(model, loaded.task, probe))
 
 
 def _encoder(folder: Path) -> Any:
-    from agentft.contracts import ExportJob
+    import torch
+
     from agentft.components import ModelRef
+    from agentft.contracts import ExportJob
     from agentft.engine.profile import Profile
     from agentft.export.weights import encoder
-
-    import torch
 
     job = ExportJob("", "encoder", folder, ModelRef(str(folder), str(folder), "", "folder"))
     return encoder(job, Profile("cpu", threads=torch.get_num_threads()))
@@ -156,7 +192,7 @@ def peft_reading(base: str) -> Callable[[Path], TorchReading]:
 
         with quiet_libraries():
             model = PeftModel.from_pretrained(pretrained("AutoModelForCausalLM", base, "float32"), str(folder)).eval()
-            return TorchReading("peft", model, language_outputs, plain_tokenizer(folder))
+            return TorchReading("peft", model, Language(), plain_tokenizer(folder))
 
     return opened
 
@@ -175,8 +211,6 @@ def gguf_reading(name: str) -> Callable[[Path], TorchReading]:
 
         with quiet_libraries(), redirect_stderr(io.StringIO()):  # its progress bar has no switch
             model: Any = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
-        return TorchReading("transformers", model.eval(), language_outputs)
+        return TorchReading("transformers", model.eval(), Language())
 
     return opened
-
-

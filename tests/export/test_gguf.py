@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-
 import pytest
 from tiny import tiny_model, tiny_tokenizer
 
 from agentft import export_agent
 from agentft.agents import open_agent
-from agentft.contracts import GenerationSettings
 from agentft.errors import DataError, UserError
 from agentft.export.gguf_model import permute
 from agentft.records import Example, Message
@@ -48,7 +46,10 @@ def test_llamacpp_and_transformers_say_what_the_agent_says(name, folder, options
     assert done.good, done.refused
     found = agreements(done)
     assert found["llama.cpp"].prompts == 1.0 and found["llama.cpp"].kl < 1e-4
-    assert found["transformers"].kl < 1e-6
+    if name in ("llama3 positions", "qwen3"):
+        assert "transformers" not in found and "with llama.cpp only" in done.warnings[0]
+    else:
+        assert found["transformers"].kl < 1e-6
 
 
 def test_a_quantised_file_is_smaller_and_opens_as_the_agent(folder, options):

@@ -43,6 +43,7 @@ def test_heads_are_merged(heads, kind, tmp_path):
     assert (done.path / "task.json").is_file() and done.agreements[0].probes == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_heads_as_onnx(heads, kind, tmp_path):
     pytest.importorskip("onnxruntime", reason="running ONNX files needs onnxruntime (pip install 'agentft[onnx]')")
@@ -53,6 +54,7 @@ def test_heads_as_onnx(heads, kind, tmp_path):
     assert sorted(path.name for path in done.path.glob("*.onnx*")) == ["model.onnx"]
 
 
+@pytest.mark.slow
 def test_an_encoder_as_onnx_gives_embeddings_that_do_not_depend_on_padding(tmp_path):
     runtime = pytest.importorskip("onnxruntime", reason="running ONNX files needs onnxruntime (pip install 'agentft[onnx]')")
     import numpy as np
@@ -65,9 +67,9 @@ def test_an_encoder_as_onnx_gives_embeddings_that_do_not_depend_on_padding(tmp_p
     texts = ["short", "a much longer text, with more letters in it"]
 
     def embeddings(some):
-        feed = {key: np.asarray(value, dtype=np.int64) for key, value in tokenizer(some, padding=True, return_tensors="np").items()}
-        known = {one.name for one in session.get_inputs()}
-        return session.run(["embedding"], {key: value for key, value in feed.items() if key in known})[0]
+        rows = tokenizer(some, padding=True, return_tensors="np")
+        nothing = np.zeros_like(rows["input_ids"])
+        return session.run(["sentence_embedding"], {one.name: rows.get(one.name, nothing) for one in session.get_inputs()})[0]
 
     together, alone = embeddings(texts), embeddings(texts[:1])
     assert np.allclose(together[0], alone[0], atol=1e-5) and np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
@@ -98,10 +100,10 @@ def test_eight_bits(tmp_path, persona):
 def test_virtual_tokens_stay_an_adapter(tmp_path, tiny_ref):
     from peft import PromptTuningConfig, get_peft_model
 
+    from agentft.contracts import ExportJob
     from agentft.engine.models import load_model
     from agentft.engine.profile import Profile
     from agentft.export.weights import check_mergeable
-    from agentft.contracts import ExportJob
 
     model = get_peft_model(load_model(tiny_ref, Profile("cpu")), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
     model.save_pretrained(tmp_path / "adapter")

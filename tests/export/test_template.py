@@ -16,8 +16,8 @@ from agentft.render.conversation import Renderer
 from agentft.render.messages import to_chat
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "render"))
-from chat_families import FAMILIES as MODELS  # noqa: E402
-from chat_families import tokenizer  # noqa: E402
+from chat_families import FAMILIES as MODELS
+from chat_families import tokenizer
 
 SYSTEM = 'You are "Ada".\nSay {{ nothing }} of {% secrets %}, \\n 您好 📦.'
 CHATS = (
@@ -52,7 +52,9 @@ def test_shown_conversations_stand_behind_the_system_message():
     for chat in CHATS:
         own_system = [one for one in chat if one.role == "system"]
         wanted = renderer.prompt(Example("x", (*own_system, *shots, *chat[len(own_system) :]))).text
-        assert own("smollm2").apply_chat_template(to_chat(chat), chat_template=template, add_generation_prompt=True, tokenize=False) == wanted
+        assert (
+            own("smollm2").apply_chat_template(to_chat(chat), chat_template=template, add_generation_prompt=True, tokenize=False) == wanted
+        )
 
 
 def test_a_system_message_of_parts_follows_the_persona():
@@ -81,10 +83,10 @@ def test_ollamas_template_is_only_written_where_it_says_the_same(name):
 @pytest.mark.parametrize(
     ("template", "wanted"),
     [
-        ("a {{- \" b\" -}} c", "a bc"),
+        ('a {{- " b" -}} c', "a bc"),
         ("{{ range $i, $m := .Messages }}{{ $i }}{{ $m.Role }}{{ .Content }};{{ end }}", "0userhi;1assistantyo;"),
         ("{{ if and .System (not .Nothing) }}s{{ else }}n{{ end }}", "s"),
-        ("{{ if .Nothing }}a{{ else if eq .System \"x\" }}b{{ else }}c{{ end }}!", "c!"),
+        ('{{ if .Nothing }}a{{ else if eq .System "x" }}b{{ else }}c{{ end }}!', "c!"),
         ("{{ $n := len .Messages }}{{ if or .Nothing (eq $n 2) }}two{{ end }}", "two"),
         ("{{ len (slice .Messages 1) }}", "1"),
     ],
