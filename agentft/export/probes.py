@@ -136,7 +136,8 @@ def _labelled(row: Example | Labelled, task: str) -> Labelled:
     if isinstance(row, Labelled):
         return row
     text = row.last_user
-    inputs: dict[str, Any] = {"tag": {"tokens": text.split()}, "span": {"question": "What is it?", "context": text}}.get(task, {"text": text})
+    special: dict[str, dict[str, Any]] = {"tag": {"tokens": text.split()}, "span": {"question": "What is it?", "context": text}}
+    inputs = special.get(task, {"text": text})
     return Labelled(row.id, inputs)
 
 
