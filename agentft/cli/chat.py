@@ -24,18 +24,19 @@ HELP = "/reset starts over, /undo takes the last exchange back, /system shows th
 @click.command("chat")
 @click.argument("run")
 @runs_option
+@click.option("--key-env", metavar="VARIABLE", help="Environment variable with the key of a server.")
 @click.option("--base", is_flag=True, help="The untrained model with the same persona, to hear the difference.")
 @click.option("-m", "--message", "messages", multiple=True, help="Say this and leave; several make a conversation.")
 @click.option("--temperature", default=0.0, show_default=True, type=click.FloatRange(0, 2))
 @click.option("--max-new-tokens", default=200, show_default=True, type=click.IntRange(1))
-def command(run: str, runs: str, base: bool, messages: tuple[str, ...], temperature: float, max_new_tokens: int) -> None:
-    """Talk to the agent of RUN (an id, a folder, or a recipe name: its latest run).
+def command(
+    run: str, runs: str, key_env: str | None, base: bool, messages: tuple[str, ...], temperature: float, max_new_tokens: int
+) -> None:
+    """Talk to the agent of RUN (an id, a folder, or a recipe name: its latest run; or the address of a server, http://.../v1).
 
     What it calls is run and shown; where a persona only describes a tool, you are asked for the tool's answer.
     """
-    from agentft.api import load_agent
-
-    agent = load_agent(run, base=base, runs=runs)
+    agent = _opened(run, runs, key_env, base)
     interactive = not messages and sys.stdin.isatty()
     talk = _Talk(agent, {"temperature": temperature, "max_new_tokens": max_new_tokens}, interactive)
     for message in messages:
@@ -57,11 +58,27 @@ def command(run: str, runs: str, base: bool, messages: tuple[str, ...], temperat
         elif text == "/undo":
             del talk.turns[-1:]
         elif text == "/system":
-            click.echo(agent.loaded.renderer.shown_system)
+            renderer = getattr(agent.loaded, "renderer", None)
+            click.echo(renderer.shown_system if renderer else "the server has it")
         elif text.startswith("/"):
             click.echo(HELP)
         elif text:
             talk.say(text)
+
+
+def _opened(run: str, runs: str, key_env: str | None, base: bool) -> Any:
+    """The agent of a run, or of a server: something with ``name``, ``persona`` and ``loaded.generate``."""
+    from agentft.api import Agent, load_agent
+    from agentft.errors import UserError
+
+    if not run.startswith(("http://", "https://")):
+        return load_agent(run, base=base, runs=runs)
+    if base:
+        raise UserError("--base is for runs; a server lists what it has under /v1/models")
+    from agentft.agents import open_agent
+
+    opened: Any = open_agent(run, key_env=key_env)
+    return Agent(opened.name, opened)
 
 
 class _Talk:
