@@ -15,6 +15,7 @@ from agentft.records import Score
 from agentft.runs import Store
 
 RESULT = "result.json"
+SIMULATED, EPISODES = "results.json", "episodes.jsonl"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Side:
 
 
 def open_side(reference: str, store: Store, slices: tuple[str, ...] = ()) -> Side:
-    """A finished run (id, folder, recipe name), or a folder with ``result.json``.
+    """A finished run (id, folder, recipe name), or the folder of an evaluation or a simulation.
 
     Args:
         slices: keys of ``meta`` that a run's prompts are broken down by; an evaluation has those of its suite.
@@ -51,22 +52,27 @@ def open_side(reference: str, store: Store, slices: tuple[str, ...] = ()) -> Sid
         UserError: it is neither, or it has no scores.
     """
     folder = Path(reference)
-    if (folder / RESULT).is_file():
+    if is_result(folder):
         return side_of_folder(folder)
     return side_of_run(reference, store, slices)
 
 
+def is_result(folder: Path) -> bool:
+    """Whether ``agentft evaluate --suite`` or ``agentft simulate`` left this folder."""
+    return (folder / RESULT).is_file() or ((folder / SIMULATED).is_file() and (folder / EPISODES).is_file())
+
+
 def side_of_folder(folder: Path) -> Side:
-    """The result of ``agentft evaluate --suite`` or ``agentft simulate``.
+    """What ``agentft evaluate --suite`` or ``agentft simulate`` left.
 
     Raises:
         UserError: the file is damaged, or holds no scores.
     """
-    path = folder / RESULT
+    path = folder / RESULT if (folder / RESULT).is_file() else folder / SIMULATED
     try:
         data = json.loads(path.read_text("utf-8"))
         scores = [Score.from_dict(row) for row in data["scores"]]
-        samples = {row["id"]: row for row in data.get("samples") or ()}
+        samples = {row["id"]: row for row in data.get("samples") or ()} if path.name == RESULT else _conversations(folder)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not the result of an evaluation ({type(error).__name__}: {error})") from None
     if not scores:
@@ -82,6 +88,29 @@ def side_of_folder(folder: Path) -> Side:
         data.get("persona") or {},
         tuple(data.get("warnings") or ()),
     )
+
+
+def _conversations(folder: Path) -> dict[str, dict[str, Any]]:
+    """The first conversation about each task of a simulation, as a sample whose prompt is the task's name and whose text is all of it."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in arms.whole_lines(folder / EPISODES):
+        name = str(row["task"])
+        if name not in found:
+            found[name] = {
+                "id": name,
+                "slices": {},
+                "prompt": [{"role": "user", "content": f"task {name}"}],
+                "reference": None,
+                "text": "\n".join(_line(message) for message in row["messages"]),
+                "finish": "error" if row.get("end") == "agent-error" else "stop",
+                "error": str(row.get("error") or ""),
+            }
+    return found
+
+
+def _line(message: Mapping[str, Any]) -> str:
+    calls = "".join(f" {call['name']}({json.dumps(call['arguments'], ensure_ascii=False)})" for call in message.get("tool_calls") or ())
+    return f"{message['role']}: {message['content']}{calls}"
 
 
 def side_of_run(reference: str, store: Store, slices: tuple[str, ...] = ()) -> Side:

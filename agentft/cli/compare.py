@@ -47,8 +47,8 @@ def command(first: str, second: str, suite: str | None, runs: str, as_json: bool
     """Is B better than A?
 
     \b
-    A and B are two runs, two folders that `agentft evaluate --suite` left, or with --suite
-    two agents of any kind (see `agentft evaluate --help`). Everything is paired: the same
+    A and B are two runs, two folders that `agentft evaluate --suite` or `agentft simulate`
+    left, or with --suite two agents of any kind (see `agentft evaluate --help`). Everything is paired: the same
     prompts, the difference on each. Exit code 1 if B is significantly worse in a score that
     decides, or in one that --fail-on names.
     """
@@ -61,12 +61,13 @@ def command(first: str, second: str, suite: str | None, runs: str, as_json: bool
 
     progress = Lines() if as_json else for_terminal()
     found = load_suite(suite, options["limit"], options["persona"]) if suite else None
-    sides = [_side(reference, found, runs, options, progress) for reference in (first, second)]
-    folder = Path(options["out"]) / f"compare-{digest([side.where for side in sides])[:10]}"
-    judge = _judge(found, sides[1], options)
-    duels, words = duel(sides[0], sides[1], judge, folder, progress) if judge else ([], {})
+    one, other = (_side(reference, found, runs, options, progress) for reference in (first, second))
+    folder = Path(options["out"]) / f"compare-{digest([one.where, other.where])[:10]}"
+    judge = _judge(found, other, options)
+    duels, words = duel(one, other, judge, folder, progress) if judge else ([], {})
     data = compare_sides(
-        *sides,
+        one,
+        other,
         duels=duels,
         words=words,
         judge=judge.name if judge else "",
@@ -92,9 +93,9 @@ def command(first: str, second: str, suite: str | None, runs: str, as_json: bool
 def _side(reference: str, suite: Any, runs: str, options: dict[str, Any], progress: Any) -> Any:
     from agentft.errors import UserError
     from agentft.evaluation import evaluate_agent
-    from agentft.sides import RESULT, open_side, side_of_folder
+    from agentft.sides import is_result, open_side, side_of_folder
 
-    if suite is not None and not (Path(reference) / RESULT).is_file():
+    if suite is not None and not is_result(Path(reference)):
         agent = open_for(reference, suite, runs, options)
         return side_of_folder(evaluate_agent(agent, suite, Path(options["out"]), host=make_host(), progress=progress).folder)
     try:

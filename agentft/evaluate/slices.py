@@ -69,7 +69,7 @@ def paired_slices(
 ) -> list[dict[str, Any]]:
     """The same for two agents: ``key, slice, score, first, second, difference, ci, n, p, adjusted_p, verdict, unit, direction``.
 
-    A verdict needs an interval that excludes 0 and a p-value below ``alpha`` after Holm's adjustment over all rows with a direction: who
+    A verdict needs an interval that excludes 0 and a p-value below ``alpha`` after Holm's adjustment over the slices of the score: who
     looks at many slices finds a difference in one of them by chance.
     """
     by_name = {score.name: score for score in second}
@@ -84,7 +84,7 @@ def paired_slices(
                 continue
             labels = [groups.get(one, one) for one, _, _ in pairs]
             before, after = [pair[1] for pair in pairs], [pair[2] for pair in pairs]
-            found = paired_difference(before, after, labels, seed=seed, permutations=1999, confidence=1 - alpha)
+            found = paired_difference(before, after, labels, seed=seed, confidence=1 - alpha)
             rows.append(
                 {
                     "key": key,
@@ -101,8 +101,10 @@ def paired_slices(
                 }
             )
     tested = [row for row in rows if row["direction"] != "none"]
-    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
-        row["adjusted_p"] = p
+    for score in dict.fromkeys(row["score"] for row in tested):
+        family = [row for row in tested if row["score"] == score]
+        for row, p in zip(family, holm([row["p"] for row in family]), strict=True):
+            row["adjusted_p"] = p
     for row in rows:
         row.setdefault("adjusted_p", None)
         row["verdict"] = _verdict(row, alpha)

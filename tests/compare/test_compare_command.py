@@ -229,3 +229,23 @@ def test_a_run_beside_its_base_model(desk: Path, agentft, tiny_ref, run: str) ->
 
 def test_without_a_suite_an_agent_is_told_what_it_needs(desk: Path, agentft) -> None:
     assert "--suite FILE" in str(agentft("compare", "clark", "clerk", code=2).exception)
+
+
+def test_simulations_are_compared_task_by_task(desk: Path, agentft) -> None:
+    """The form that ``agentft simulate`` leaves: results.json with one value a task, episodes.jsonl."""
+    for name, done in (("old", 1.0), ("new", 0.0)):
+        folder = desk / name
+        folder.mkdir()
+        tasks = [f"t{n}" for n in range(10)]
+        scores = [score_from("success", dict.fromkeys(tasks, done)).to_dict(), score_from("success/state", {}).to_dict()]
+        (folder / "results.json").write_text(json.dumps({"agent": name, "scores": scores}), "utf-8")
+        call = {"role": "assistant", "content": "", "tool_calls": [{"name": "refund", "arguments": {"order": "a7"}}]}
+        rows = [
+            {"task": task, "trial": trial, "end": "user", "messages": [{"role": "user", "content": f"Hi, I am {name}."}, call]}
+            for task in tasks
+            for trial in range(2)
+        ]
+        (folder / "episodes.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    data = json.loads(agentft("compare", "old", "new", "--json", code=1).stdout)
+    assert data["worse"] == ["success"] and data["n"] == 10 and (data["first"], data["second"]) == ("old", "new")
+    assert data["changed"][0]["second"]["text"] == 'user: Hi, I am new.\nassistant:  refund({"order": "a7"})'
