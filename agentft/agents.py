@@ -95,11 +95,8 @@ def open_agent(
         return _of_server(url, model or named or None, who, policy, key_env, concurrency, timeout)
     if model is not None or key_env is not None:
         raise UserError(f"'{reference}' is no server; --model and --key-env go with an http address")
-    if not base and version is None and not _known(reference, runs) and is_run(reference, runs):
-        reference, _, named = reference.rpartition("@")
-        base, version = named == "base", named if named != "base" else None
-    if _known(reference, runs):
-        return _of_run(reference, who, policy, base, version, runs, device)
+    if (run := run_named(reference, runs, base, version)) is not None:
+        return _of_run(run[0], who, policy, run[1], run[2], runs, device)
     if base or version is not None:
         raise UserError(f"'{reference}' is not a run; only a run has a base model and versions")
     return _of_model(reference, who, policy, runs, device)
@@ -227,9 +224,21 @@ def _resolved(reference: str, runs: Path | str | None) -> ModelRef:
         raise type(error)(f"{error}; {tried}") from None
 
 
+def run_named(
+    reference: str, runs: Path | str | None, base: bool = False, version: str | None = None
+) -> tuple[str, bool, str | None] | None:
+    """The run behind ``RUN`` or ``RUN@VERSION``, whether its base model is meant (``RUN@base``), and which version; None: it is no run."""
+    if _known(reference, runs):
+        return reference, base, version
+    run, _, which = reference.rpartition("@")
+    if not run or base or version is not None or not _known(run, runs):
+        return None
+    return run, which == "base", None if which == "base" else which
+
+
 def is_run(reference: str, runs: Path | str | None) -> bool:
     """Whether ``reference`` is a run, or a version of one (``RUN@base``)."""
-    return _known(reference, runs) or ("@" in reference and _known(reference.rpartition("@")[0], runs))
+    return run_named(reference, runs) is not None
 
 
 def _known(reference: str, runs: Path | str | None) -> bool:

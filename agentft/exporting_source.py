@@ -50,12 +50,13 @@ def source_of(
     Raises:
         UserError: there is no such agent, or it is on a server.
     """
-    from agentft.agents import _is_run
+    from agentft.agents import run_named
     from agentft.runs import Store
 
     if reference.startswith(("http://", "https://")):
         raise UserError(f"{reference} is a server: its weights are not here, so it cannot be exported")
-    if _is_run(reference, runs):
+    if (run := run_named(reference, runs, base, version)) is not None:
+        reference, base, version = run
         if persona is not None:
             raise UserError("a run keeps the persona that it was trained with; --persona goes with a model")
         return _of_run(Store(runs), reference, host, version, base, device)

@@ -281,26 +281,25 @@ def play(name: str | None, variables: Mapping[str, Any], host: Host, base: Path 
 
 def _parts(one: Wanted, runs: Path | str | None, device: Mapping[str, Any] | None, host: Host) -> Parts:
     """What to load for a run or a model."""
+    from agentft.agents import run_named
+    from agentft.engine.exported import read as read_export
     from agentft.engine.profile import detect
     from agentft.runs import Store
 
-    store = Store(runs)
-    reference, _, version = one.reference.rpartition("@")
-    for name, wanted in ((one.reference, ""), (reference, version)):
-        manifest = _manifest(store, name) if name else None
-        if manifest is not None:
-            return _of_run(one, store, manifest, wanted, device, host)
+    if (run := run_named(one.reference, runs)) is not None:
+        reference, base, version = run
+        store = Store(Path(reference).absolute().parent if (Path(reference) / "run.json").is_file() else runs)
+        return _of_run(one, store, store.manifest(reference), "base" if base else version or "", device, host)
     ref = host.resolve_model(one.reference)
-    played = play(one.persona, one.variables, host)
+    place = Path(one.reference).expanduser()
+    exported = read_export(place) if one.persona is None and place.exists() else None
+    if exported is not None and not one.variables:
+        played = Played(Persona.from_dict(exported.persona) if exported.persona else None, exported.system)
+    else:
+        played = play(one.persona, one.variables, host)
     name = one.name or (played.persona.name if played.persona else Path(ref.reference).stem or ref.reference)
-    return Parts(name, ref, played, detect(device))
-
-
-def _manifest(store: Any, name: str) -> dict[str, Any] | None:
-    try:
-        return dict(store.manifest(name))
-    except UserError:
-        return None
+    shown = place / "examples"
+    return Parts(name, ref, played, detect(device), examples=shown if exported is not None and shown.is_dir() else None)
 
 
 def _of_run(one: Wanted, store: Any, manifest: Mapping[str, Any], version: str, device: Mapping[str, Any] | None, host: Host) -> Parts:

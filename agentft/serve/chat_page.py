@@ -57,19 +57,19 @@ def router(deployments: Sequence[Any], *, key: bool = False, feedback: bool = Tr
 
 
 def _about(deployment: Any) -> dict[str, str]:
-    persona = getattr(deployment, "persona", None)
+    persona = deployment.persona
     return {
         "id": str(deployment.name),
         "object": "agent",
         "persona": persona.name if persona is not None else "",
         "summary": persona.summary if persona is not None else "",
         "language": _language(deployment),
-        "version": str(getattr(deployment, "version", "") or ""),
+        "version": deployment.version,
     }
 
 
 def _language(deployment: Any) -> str:
-    persona = getattr(deployment, "persona", None)
+    persona = deployment.persona
     return str(persona.language) if persona is not None else "en"
 
 

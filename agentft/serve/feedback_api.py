@@ -77,7 +77,7 @@ def router(store: ServedStore, deployments: Sequence[Any] = (), *, recall: Recal
             asked = _parsed(await _body(request, largest))
             row = _row(asked, recall or _gateways(request), by_name)
             deployment = by_name.get(row.model)
-            stored = await run_in_threadpool(store.append, row, getattr(deployment, "system", "") or "")
+            stored = await run_in_threadpool(store.append, row, deployment.system if deployment is not None else "")
         except _Refused as refusal:
             return JSONResponse(_error(refusal.message, refusal.param, refusal.code, refusal.status), refusal.status)
         except DataError as error:
@@ -152,7 +152,7 @@ def _row(asked: FeedbackRequest, recall: Recall, deployments: Mapping[str, Any])
             raise _Refused(404, message, "completion_id", "completion_not_found")
         found = _told(asked, deployments)
     deployment = deployments.get(found.model)
-    persona = getattr(deployment, "persona", None)
+    persona = deployment.persona if deployment is not None else None
     return Served(
         prompt=found.prompt,
         answer=found.answer.strip(),
@@ -165,7 +165,7 @@ def _row(asked: FeedbackRequest, recall: Recall, deployments: Mapping[str, Any])
         completion=asked.completion_id or "",
         known=known,
         model=found.model,
-        version=str(getattr(deployment, "version", "") or ""),
+        version=deployment.version if deployment is not None else "",
         persona=persona.name if persona is not None else "",
         source=asked.source,
     )

@@ -8,7 +8,6 @@ Further routers (the chat page, feedback) are given ``request.app.state.gateway`
 # No `from __future__ import annotations`: FastAPI reads the annotations of the functions below, whose types are imported inside.
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from agentft.errors import UserError
@@ -53,12 +52,12 @@ def create_gateway(
 
     state = State({one.name: one for one in deployments}, settings, Remembered(settings.remembered), Metrics(), log or RequestLog(None))
     app = assemble(state, key)
-    if feedback is not None and find_spec("agentft.serve.feedback_api"):
-        from agentft.serve import feedback_api  # type: ignore[attr-defined, unused-ignore]
+    if feedback is not None:
+        from agentft.serve import feedback_api
 
         app.inner.include_router(feedback_api.router(feedback, deployments))
-    if chat_page and find_spec("agentft.serve.chat_page"):
-        from agentft.serve import chat_page as page  # type: ignore[attr-defined, unused-ignore]
+    if chat_page:
+        from agentft.serve import chat_page as page
 
         app.inner.include_router(page.router(deployments, key=key is not None, feedback=feedback is not None))
     return app

@@ -107,8 +107,7 @@ class LocalAnswerer:
             Refusal: 400: the template refuses the conversation, or it is too long.
         """
         agent, prompt = self.agent, ask.prompt
-        own = tuple(getattr(agent.renderer, "tools", ()))
-        if ask.variables or (own and not prompt.tools):
+        if ask.variables or (agent.renderer.tools and not prompt.tools):
             agent, prompt = self._neutral, self._with_system(prompt, ask.variables)
         new = ask.new_tokens or 1
         try:

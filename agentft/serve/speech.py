@@ -28,7 +28,7 @@ class Speech:
         self.sent = ""
         self._raw, self._from, self._read = "", 0, 0
         self._cut: int | None = None  # where in the answer's text a stop begins
-        form = getattr(renderer, "form", None) if prompt.tools else None
+        form = renderer.form if prompt.tools else None
         marks = [getattr(form, name, "") for name in ("opens", "head", "first", "lead")] + [*getattr(form, "marks", ())]
         self._marks = tuple({mark.strip() for mark in marks if mark.strip()})
         scaffold = renderer.template.scaffold
@@ -59,9 +59,8 @@ class Speech:
         """What is left to say, and the whole answer. ``ended``: by a stop token, and not by a limit."""
         calls: tuple[Any, ...] = ()
         malformed = ""
-        reading = getattr(self.renderer, "reading", None)
-        if self.prompt.tools and reading is not None:
-            found = reading(self.ids, self.prompt)
+        if self.prompt.tools:
+            found = self.renderer.reading(self.ids, self.prompt)
             text, calls, malformed = found.text, tuple(found.calls), found.malformed
         else:
             text = self.renderer.answer(self.ids)

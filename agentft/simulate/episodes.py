@@ -131,7 +131,7 @@ def _opened(suite: Suite, user: Callable[[SimTask, int], User], task: SimTask, t
     try:
         environment = suite.open(task)
         # What was said before the episode begins, for tasks that have it.
-        history = list(getattr(task, "history", ()))
+        history = list(task.history)
         return _Live(task, trial, environment, user(task, seed), tuple(environment.tools), history)
     except Exception as error:
         raise PluginError(f"task '{task.id}' cannot be opened: {type(error).__name__}: {error}") from error

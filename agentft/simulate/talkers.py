@@ -56,7 +56,7 @@ class Reference:
         return [self._answer(prompt, self.tasks[prompt.meta["task"]]) for prompt in prompts]
 
     def _answer(self, prompt: Example, task: SimTask) -> Response:
-        made = _calls(prompt.messages) - _calls(getattr(task, "history", ()))
+        made = _calls(prompt.messages) - _calls(task.history)
         if made < len(task.actions):
             # One at a time, as agents do, unless the task's calls belong into one answer.
             todo = task.actions[made:] if task.data.get("together") else task.actions[made : made + 1]
