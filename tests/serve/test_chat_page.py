@@ -420,7 +420,7 @@ def test_without_a_store_there_are_no_thumbs(persona, browser, open_page, serve,
     from fastapi.testclient import TestClient
 
     app = FastAPI()
-    app.include_router(chat_page.router([SimpleNamespace(name="a", persona=persona)], feedback=False))
+    app.include_router(chat_page.router([SimpleNamespace(name="a", persona=persona, version="")], feedback=False))
     client = TestClient(app)
     assert 'data-feedback="no"' in client.get("/").text
     assert client.get("/chat/app.js").headers["content-type"].startswith("text/javascript")

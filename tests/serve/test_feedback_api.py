@@ -31,7 +31,10 @@ def store(tmp_path) -> ServedStore:
 
 @pytest.fixture
 def client(store, persona) -> TestClient:
-    desks = [SimpleNamespace(name="desk", persona=persona, system="", version="round-1"), SimpleNamespace(name="zh", persona=None)]
+    desks = [
+        SimpleNamespace(name="desk", persona=persona, system="", version="round-1"),
+        SimpleNamespace(name="zh", persona=None, system="", version=""),
+    ]
     app = FastAPI()
     app.include_router(router(store, desks, recall=ANSWERS.get))
     return TestClient(app, raise_server_exceptions=False)
