@@ -66,13 +66,13 @@ def assemble(state: State, key: str | None) -> Door:
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [model_row(name, started) for name in state.deployments]}
+        return {"object": "list", "data": [model_row(name, started, one.version) for name, one in state.deployments.items()]}
 
     @app.get("/v1/models/{name:path}")
     async def model(name: str) -> dict[str, Any]:
         if name not in state.deployments:
             raise Refusal(404, f"The model '{name}' does not exist.", "model_not_found", "model")
-        return model_row(name, started)
+        return model_row(name, started, state.deployments[name].version)
 
     @app.get("/health/live")
     async def live() -> dict[str, str]:

@@ -322,5 +322,7 @@ def error_body(refusal: Refusal) -> dict[str, Any]:
     return {"error": {"message": refusal.message, "type": refusal.type, "param": refusal.param, "code": refusal.code}}
 
 
-def model_row(name: str, created: int) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": created, "owned_by": "agentft"}
+def model_row(name: str, created: int, version: str = "") -> dict[str, Any]:
+    """An agent in the list of models; ``version`` (of a run) is a field of our own, which clients pass on."""
+    row = {"id": name, "object": "model", "created": created, "owned_by": "agentft"}
+    return {**row, "version": version} if version else row
