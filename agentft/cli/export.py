@@ -114,7 +114,7 @@ def _plan(done: Export) -> None:
 
 
 def _result(done: Export) -> None:
-    columns = ["read with", "rows", "positions", "KL (nats)", "largest KL", "same choice", "same answers", "same prompts", "difference"]
+    columns = ["read with", "rows", "positions", "KL", "max KL", "choices", "answers", "prompts", "difference"]
     rows = [
         [
             one.reading,
@@ -131,6 +131,8 @@ def _result(done: Export) -> None:
     ]
     shown = [place for place in range(len(columns)) if any(row[place] != "" for row in rows)]
     table([columns[place] for place in shown], [[row[place] for place in shown] for row in rows])
+    if any(one.kl is not None for one in done.agreements):
+        click.echo("KL in nats per position; choices, answers and prompts: the share that is the agent's own.")
     for text in (*done.notes, *(f"note: {text}" for text in done.warnings)):
         click.echo(text)
     if done.good:

@@ -15,6 +15,7 @@ _USE = {
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+FOLDER = "."  # where these files lie
 tokenizer, model = AutoTokenizer.from_pretrained(FOLDER), AutoModelForCausalLM.from_pretrained(FOLDER)
 inputs = tokenizer.apply_chat_template(
     [{"role": "user", "content": "Hello"}], add_generation_prompt=True, return_tensors="pt", return_dict=True

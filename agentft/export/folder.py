@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,15 +89,15 @@ def shown(folder: Path | None, name: str) -> Chat:
 
 
 def write_beside(job: ExportJob, how: Spoken, folder: Path) -> None:
-    """Tokenizer, template, generation settings and facts of a chat model."""
+    """Tokenizer, template, generation settings, facts and the base model's licence text, of a chat model."""
+    for licence in Path(job.model.path).glob("LICENSE*"):
+        shutil.copy2(licence, folder / licence.name)
     how.tokenizer.save_pretrained(folder)
     _generation(job, how, folder)
     write_facts(how.facts, folder)
     if how.facts.tools:
         (folder / "tools.json").write_text(json.dumps(list(how.facts.tools), ensure_ascii=False, indent=1), "utf-8")
     if job.examples is not None:
-        import shutil
-
         shutil.copytree(job.examples, folder / SHOWN)
 
 

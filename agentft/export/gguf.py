@@ -28,7 +28,7 @@ from agentft.validation import Model
 
 Quantisation = Literal["f32", "f16", "q8_0"]
 BITS = {"f32": 32.0, "f16": 16.0, "q8_0": 8.5}
-LIMITS = {"f32": Tolerance(1e-4, 0.99), "f16": Tolerance(2e-3, 0.97), "q8_0": Tolerance(2e-2, 0.93)}
+LIMITS = {"f32": Tolerance(1e-4, 0.99), "f16": Tolerance(1e-3, 0.98), "q8_0": Tolerance(2e-2, 0.93)}
 
 
 class GgufConfig(Model):

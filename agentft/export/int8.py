@@ -14,7 +14,7 @@ from agentft.contracts import ExportJob, ExportResult, Tolerance
 from agentft.engine.optional import need
 from agentft.export.folder import spoken, write_beside
 from agentft.export.readings import Language, TorchReading, plain_tokenizer
-from agentft.export.weights import check_mergeable, merged, parameters, save
+from agentft.export.weights import check_mergeable, merged, parameters, readable, save
 from agentft.validation import Model
 
 
@@ -68,6 +68,7 @@ def _write(job: ExportJob) -> int:
         count = sum(value.numel() for value in model.parameters())
         model.config.name_or_path = ""
         model.save_pretrained(job.out)
+    readable(job.out)
     return 2 * count
 
 

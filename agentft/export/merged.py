@@ -13,8 +13,8 @@ from agentft.export.readings import transformers_reading
 from agentft.export.weights import BYTES, Dtype, check_mergeable, chosen_dtype, merged, parameters, save
 from agentft.validation import Model
 
-# Rounding to 16 bits alone: a few 1e-6 nats for float16, 1e-4 for bfloat16 (see docs/export.md).
-LIMITS = {"float32": Tolerance(1e-5, 0.995, 1e-4), "float16": Tolerance(1e-3, 0.98, 1e-2), "bfloat16": Tolerance(1e-2, 0.96, 5e-2)}
+# Well above what rounding alone costs: of SmolLM2 6e-7 nats with float16 and 6e-5 with bfloat16 (docs/export.md).
+LIMITS = {"float32": Tolerance(1e-5, 0.995, 1e-4), "float16": Tolerance(1e-4, 0.99, 1e-2), "bfloat16": Tolerance(2e-3, 0.97, 5e-2)}
 
 
 class MergedConfig(Model):

@@ -53,8 +53,8 @@ class Language:
         cache = self._cache if shared else DynamicCache(config=model.config.get_text_config())
         if any(type(layer).__name__ != "DynamicLayer" for layer in cache.layers):
             return language_outputs(model, probe)
-        if shared:
-            cache.crop(shared)
+        if shared and len(self._ids) > shared:
+            cache.crop(shared - len(self._ids))  # a negative number of tokens is taken off in every version of transformers
         rest = torch.tensor([ids[shared:]], device=model.device)
         mask = torch.ones((1, len(ids)), dtype=torch.int64, device=model.device)
         with torch.inference_mode():

@@ -79,12 +79,12 @@ def _head(template: ChatTemplate, system: str, shots: list[dict[str, Any]], fold
         text += _default("date_string", "26 Jul 2024")
     for name, value in sorted(template.kwargs.items()):
         text += _default(name, value)
-    if system or shots:
+    if shots:
         text += "{%- set agentft_shots = " + _literal(shots) + " %}\n"
     if system:
-        text += "{%- set agentft_persona = " + _literal(system) + " %}\n" + (_FOLDED if folded else _SYSTEM)
-    elif shots:
-        text += _SHOTS
+        text += "{%- set agentft_persona = " + _literal(system) + " %}\n"
+    front = (_FOLDED if folded else _SYSTEM) if system else _SHOTS if shots else ""
+    text += front if shots else front.replace("agentft_shots + ", "")
     return text
 
 

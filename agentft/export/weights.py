@@ -115,3 +115,11 @@ def save(model: Any, folder: Path) -> None:
     with quiet_libraries():
         model.config.name_or_path = ""
         model.save_pretrained(folder, max_shard_size=SHARD)
+    readable(folder)
+
+
+def readable(folder: Path) -> None:
+    """Weights are written for their owner alone; an export is for whoever may read what lies beside them."""
+    mode = (folder / "config.json").stat().st_mode
+    for path in folder.glob("*.safetensors"):
+        path.chmod(mode)
