@@ -65,7 +65,8 @@ class Speech:
         else:
             text = self.renderer.answer(self.ids)
         if self.stop and not calls:
-            places = [place for stop in self.stop if (place := text.find(stop)) >= 0]
+            # What was found on the way counts too: the space that a stop ends with is not in the answer any more.
+            places = [place for stop in self.stop if (place := text.find(stop)) >= 0] + ([] if self._cut is None else [self._cut])
             if places:
                 self._cut = min(places)
                 text = text[: self._cut]
