@@ -54,11 +54,13 @@ class Reference:
 
     Attributes:
         prompts: probe id -> tokens of its prompt in one piece, as a program without agentft has to make them.
+        skipped: why a row could not be used; the last such reason.
     """
 
     def __init__(self, folder: Path, distributions: bool):
         self.folder, self.distributions = folder, distributions
         self.prompts: dict[str, list[int]] = {}
+        self.skipped = ""
         self.probes: list[Probe] = []
 
     def add(self, probe: Probe, outputs: Any) -> None:

@@ -48,7 +48,8 @@ def spoken(job: ExportJob, form: str) -> Spoken:
     from agentft.render.conversation import Renderer
 
     tokenizer = load_tokenizer(job.model)
-    renderer = Renderer(tokenizer, job.system)
+    tools = job.persona.schemas if job.persona is not None else ()
+    renderer = Renderer(tokenizer, job.system, tools=tools)
     shots = shown(job.examples, job.name)
     source = tokenizer.chat_template
     template = with_persona(renderer, shots)
@@ -57,8 +58,7 @@ def spoken(job: ExportJob, form: str) -> Spoken:
         job.kind,
         system=job.system,
         persona=job.persona.to_dict() if job.persona is not None else None,
-        # A tool that a plugin runs stands there by the plugin's name only; its schema is the plugin's.
-        tools=tuple(to_tools([one for one in job.persona.tools if "use" not in one]) or ()) if job.persona is not None else (),
+        tools=tuple(to_tools(tools) or ()),
         source=source,
         template=template_hash(template),
         digest=renderer.digest,

@@ -122,9 +122,11 @@ def family_of(renderer: Renderer) -> str:
     """
     wanted = [_without_bos(renderer, renderer.prompt(Example("probe", probe)).text) for probe in PROBES]
     for name, template in FAMILIES.items():
-        made = [render(template, conversation(renderer.system, probe)) for probe in PROBES]
+        made = [render(template, conversation(renderer.shown_system, probe)) for probe in PROBES]
         if made == wanted:
             return name
+    if renderer.tools and renderer.tool_mode == "template":
+        raise DataError("the chat template shows the persona's tools, which none of Ollama's templates known here does; use --to gguf")
     raise DataError(
         f"agentft knows Ollama's template of the families {', '.join(FAMILIES)}, and this model's chat template is none of them; "
         "use --to gguf and write a Modelfile for it"
@@ -142,8 +144,8 @@ def modelfile(job: ExportJob, how: Spoken, file: str, family: str) -> str:
     added = how.tokenizer.added_tokens_decoder
     lines = [f"# {job.name}, exported by agentft. Use: ollama create {job.name} -f Modelfile", f"FROM ./{file}"]
     lines.append(f"TEMPLATE {_quoted(FAMILIES[family])}")
-    if job.system:
-        lines.append(f"SYSTEM {_quoted(_renderer(job).system)}")
+    if shown := _renderer(job).shown_system:
+        lines.append(f"SYSTEM {_quoted(shown)}")
     for index in how.stops:
         text = added[index].content if index in added else how.tokenizer.convert_ids_to_tokens(index)
         lines.append(f'PARAMETER stop "{text}"')
@@ -167,7 +169,8 @@ def _renderer(job: ExportJob) -> Renderer:
     from agentft.engine.models import load_tokenizer
     from agentft.render.conversation import Renderer
 
-    return Renderer(load_tokenizer(job.model), job.system)
+    tools = job.persona.schemas if job.persona is not None else ()
+    return Renderer(load_tokenizer(job.model), job.system, tools=tools)
 
 
 def _without_bos(renderer: Renderer, text: str) -> str:

@@ -72,7 +72,8 @@ def reference(job: ExportJob, rows: Sequence[Example | Labelled], folder: Path, 
     makers = {"model": _talking, "head": _head, "encoder": _encoder, "seq2seq": _pairs}
     found = makers[job.kind](job, rows, folder, expected, report)
     if not found.probes:
-        raise UserError("none of the held-out rows can be used to check the export; give some with --prompts FILE")
+        reason = f" ({found.skipped})" if found.skipped else ""
+        raise UserError(f"none of the held-out rows can be used to check the export{reason}; give some with --prompts FILE")
     return found
 
 
@@ -80,7 +81,8 @@ def _talking(job: ExportJob, rows: Sequence[Example | Labelled], folder: Path, e
     from agentft.engine.agent import LoadedAgent
     from agentft.engine.profile import detect
 
-    loaded = LoadedAgent.load(job.model, job.adapter, job.system, detect(job.device), examples=job.examples)
+    tools = job.persona.schemas if job.persona is not None else ()
+    loaded = LoadedAgent.load(job.model, job.adapter, job.system, detect(job.device), examples=job.examples, tools=tools)
     if expected and loaded.renderer.digest != expected:
         raise UserError(f"'{job.name}' was trained with another chat template; run the recipe again")
     prompts = [row.as_prompt()[0] for row in rows if isinstance(row, Example)]
@@ -92,13 +94,15 @@ def _talking(job: ExportJob, rows: Sequence[Example | Labelled], folder: Path, e
     for done, (prompt, response) in enumerate(zip(asked, responses, strict=True), 1):
         report(done, len(asked))
         if response.finish == "error":
+            found.skipped = response.error
             continue
         history = tuple(replace(message, train=False) for message in prompt.messages)
         try:
             whole = loaded.shown(replace(prompt, messages=(*history, Message("assistant", response.text))), 0)
             row = loaded.renderer.training(whole)[-1]
             said = loaded.renderer.prompt(loaded.shown(prompt, len(row.input_ids)))
-        except DataError:
+        except DataError as error:
+            found.skipped = str(error)
             continue
         start = next(place for place, label in enumerate(row.labels) if label != -100)
         if loaded.context and len(row.input_ids) > loaded.context:
@@ -123,7 +127,8 @@ def _head(job: ExportJob, rows: Sequence[Example | Labelled], folder: Path, expe
         report(done, len(rows))
         try:
             windows = encoder.windows(_labelled(row, task.name))
-        except (DataError, KeyError):
+        except (DataError, KeyError) as error:
+            found.skipped = str(error)
             continue
         for number, window in enumerate(windows, 1):
             probe = Probe(f"{row.id}#{number}", window.input_ids, types=window.types)
@@ -173,6 +178,7 @@ def _pairs(job: ExportJob, rows: Sequence[Example | Labelled], folder: Path, exp
     for done, (prompt, response) in enumerate(zip(prompts, responses, strict=True), 1):
         report(done, len(prompts))
         if response.finish == "error":
+            found.skipped = response.error
             continue
         probe = Probe(prompt.id, agent.encoder.source(prompt.messages)[0], target=agent.encoder.target(response.text)[0])
         found.add(probe, pair_outputs(agent.model, probe))

@@ -36,13 +36,17 @@ def agreements(done):
     return {one.reading: one for one in done.agreements}
 
 
-@pytest.mark.parametrize("name", MODELS)
+FAST = ("llama", "llama3 positions", "qwen2")
+
+
+@pytest.mark.parametrize("name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in MODELS])
 def test_llamacpp_and_transformers_say_what_the_agent_says(name, folder, options, tmp_path):
     kind, changes = MODELS[name]
     place = tmp_path / "model"
     tokenizer = tiny_tokenizer((("t", "h"), ("i", "n")))
     tiny_model(place, tokenizer=tokenizer, kind=kind, **changes)
-    done = export_agent(str(place), "gguf", options={"quantise": "f32"}, **options)
+    # Of random weights' answers the two likeliest are sometimes all but equal, and rounding decides.
+    done = export_agent(str(place), "gguf", options={"quantise": "f32"}, min_agreement=0.95, **options)
     assert done.good, done.refused
     found = agreements(done)
     assert found["llama.cpp"].prompts == 1.0 and found["llama.cpp"].kl < 1e-4
@@ -59,11 +63,11 @@ def test_a_quantised_file_is_smaller_and_opens_as_the_agent(folder, options):
     agent, again = open_agent(str(folder), persona=options["persona"]), open_agent(str(file))
     prompt = Example("x", (Message("user", "the thin book"),))
     assert again.system == agent.system and again.persona == agent.persona
-    assert again.loaded.renderer.prompt(prompt).input_ids == agent.loaded.renderer.prompt(prompt).input_ids
+    assert again.backend.renderer.prompt(prompt).input_ids == agent.loaded.renderer.prompt(prompt).input_ids
 
 
 def test_ollama_gets_the_persona_the_stop_and_a_template_of_the_family(folder, options):
-    done = export_agent(str(folder), "ollama", options={"quantise": "f32"}, **options)
+    done = export_agent(str(folder), "ollama", options={"quantise": "f32"}, min_agreement=0.95, **options)
     text = (done.path / "Modelfile").read_text("utf-8")
     assert done.good and f"FROM ./{next(done.path.glob('*.gguf')).name}" in text
     assert 'PARAMETER stop "<|im_end|>"' in text and 'SYSTEM """You are a clerk' in text and "TEMPLATE" in text
@@ -109,3 +113,19 @@ def test_a_converter_of_llamacpp_is_used_and_checked(folder, options, tmp_path):
         export_agent(str(folder), "gguf", options=chosen, force=True, **options)
     with pytest.raises(UserError, match="there is no file"):
         export_agent(str(folder), "gguf", options={"converter": "nowhere.py"}, force=True, **options)
+
+
+def test_llamacpp_reads_published_english_and_chinese_as_the_agent(folder, options, shared_data, tmp_path):
+    """Sentences of TICO-19 in both languages: the same tokens through the chat template and llama.cpp's tokenizer."""
+    import json
+    import xml.etree.ElementTree as ET
+
+    units = list(ET.parse(shared_data / "tico19_en_zh" / "all.en-zh.tmx").getroot().iter("seg"))[:40:5]
+    rows = [{"id": f"t{n}", "messages": [{"role": "user", "content": "".join(unit.itertext())[:150]}]} for n, unit in enumerate(units)]
+    assert any(ord(sign) > 0x4E00 for row in rows for sign in row["messages"][0]["content"])
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    chosen = {**options, "prompts": file, "probes": 8, "min_agreement": 0.95}
+    done = export_agent(str(folder), "gguf", options={"quantise": "f32"}, **chosen)
+    found = agreements(done)["llama.cpp"]
+    assert done.good and found.prompts == 1.0 and found.probes == 8, done.refused

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from tiny import tiny_model, tiny_tokenizer
 
 from agentft import export_agent
 from agentft.agents import open_agent
@@ -82,3 +83,19 @@ def test_dtype_halves_the_file(folder, merged, options, tmp_path):
     half = export_agent(str(folder), "merged", **{**options, "out": tmp_path / "half"}, options={"dtype": "float16"})
     sizes = [(place / "model.safetensors").stat().st_size for place in (merged.path, half.path)]
     assert half.good and sizes[1] < 0.6 * sizes[0]
+
+
+def test_a_persona_with_tools_keeps_them(options, tmp_path):
+    folder = tmp_path / "model"
+    tiny_model(folder, tokenizer=tiny_tokenizer((("t", "h"),)), max_position_embeddings=2048)
+    tooled = tmp_path / "tooled.yaml"
+    tool = "{name: look_up, description: Find a book, parameters: {type: object, properties: {title: {type: string}}, required: [title]}}"
+    tooled.write_text(f"name: tooled\nsummary: s\nlanguage: en\nrole: You are a clerk.\ntools: [{tool}]\n", "utf-8")
+    done = export_agent(str(folder), "gguf", **{**options, "persona": str(tooled), "min_agreement": 0.95}, options={"quantise": "f32"})
+    assert done.good and all(one.prompts in (1.0, None) for one in done.agreements), done.refused
+    done = export_agent(str(folder), "merged", **{**options, "persona": str(tooled), "out": tmp_path / "m"}, options={"dtype": "float32"})
+    assert done.good, done.refused
+    assert json.loads((done.path / "tools.json").read_text("utf-8"))[0]["function"]["name"] == "look_up"
+    agent, again = open_agent(str(folder), persona=str(tooled)), open_agent(str(done.path))
+    assert again.loaded.renderer.digest == agent.loaded.renderer.digest == read(done.path).digest
+    assert "look_up" in again.loaded.renderer.prompt(Example("x", CHATS[0])).text

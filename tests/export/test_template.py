@@ -13,7 +13,7 @@ from agentft.export.ollama import FAMILIES, PROBES, conversation, family_of
 from agentft.export.template import with_persona
 from agentft.records import Example, Message
 from agentft.render.conversation import Renderer
-from agentft.render.messages import to_chat
+from agentft.render.messages import to_chat, to_tools
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "render"))
 from chat_families import FAMILIES as MODELS
@@ -43,6 +43,53 @@ def test_the_template_says_what_the_renderer_says(name, chat):
     template = with_persona(renderer)
     made = own(name).apply_chat_template(to_chat(chat), chat_template=template, add_generation_prompt=True, tokenize=False)
     assert made == renderer.prompt(Example("x", tuple(chat))).text
+
+
+TOOLS = (
+    {
+        "name": "look_up",
+        "description": 'Find "an" order 订单',
+        "parameters": {"type": "object", "properties": {"order": {"type": "string"}}},
+    },
+)
+OTHER = ({"name": "cancel", "description": "Cancel it", "parameters": {"type": "object", "properties": {}}},)
+CALL = {"name": "look_up", "arguments": {"order": "A17", "deep": {"日": "周一"}}}
+TALKS = {
+    "user": CHATS[0],
+    "system": CHATS[1],
+    "called": [Message("user", "Where is A17?"), Message("assistant", "", tool_calls=(CALL,)), Message("tool", '{"status": "sent"}')],
+    "went on": [
+        Message("user", "Where?"),
+        Message("assistant", "Let me see.", tool_calls=(CALL,)),
+        Message("tool", "sent"),
+        Message("assistant", "It was sent."),
+        Message("user", "Thanks"),
+    ],
+    "two calls": [
+        Message("user", "Where?"),
+        Message("assistant", "", tool_calls=(CALL, CALL)),
+        Message("tool", "sent"),
+        Message("tool", "周一"),
+        Message("user", "And?"),
+    ],
+}
+
+
+@pytest.mark.parametrize("given", [(), OTHER], ids=["the persona's", "the caller's"])
+@pytest.mark.parametrize("talk", TALKS)
+@pytest.mark.parametrize("name", MODELS)
+def test_tools_of_persona_and_caller_are_shown_and_calls_written(name, talk, given):
+    renderer = Renderer(own(name), "Be kind.", tools=TOOLS)
+    example = Example("x", tuple(TALKS[talk]), tools=given)
+    try:
+        wanted = renderer.prompt(example).text
+    except DataError:
+        pytest.skip("the family's template refuses this conversation")
+    as_text = renderer.tool_mode == "template" and any(m.tool_calls for m in TALKS[talk]) and renderer.template.tool_form[0]
+    chat, template = to_chat(TALKS[talk], as_text), with_persona(renderer)
+    made = own(name).apply_chat_template(chat, to_tools(given), chat_template=template, add_generation_prompt=True, tokenize=False)
+    assert made == wanted
+    assert ("look_up" if not given else "cancel") in made
 
 
 def test_shown_conversations_stand_behind_the_system_message():
