@@ -43,7 +43,10 @@ PROMPT = Example("x", (Message("user", "hi"),))
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.integers(0, 258), max_size=40), st.lists(st.text(min_size=1, max_size=3), max_size=2))
+@given(
+    st.lists(st.integers(0, 258), max_size=40),
+    st.lists(st.text(min_size=1, max_size=3).filter(lambda stop: stop == stop.rstrip()), max_size=2),
+)
 def test_any_tokens_any_stops(ids, stops):
     """Wrong bytes and special tokens too."""
     *said, response = pieces(Speech(renderer(), PROMPT, stops), ids)
@@ -59,8 +62,8 @@ def test_any_tokens_any_stops(ids, stops):
 def test_a_stop_is_found_wherever_its_tokens_begin(text, stop):
     ids = [*tokens(text.encode()), renderer().stop_token_ids[0]]
     *said, response = pieces(Speech(renderer(), PROMPT, [stop]), ids)
-    stripped = text.strip()
-    expected = stripped.partition(stop)[0]
+    said_so_far = text.lstrip()  # a stop may end with the space that the end of an answer loses
+    expected = said_so_far.partition(stop)[0] if stop in said_so_far else text.strip()
     assert "".join(said) == response.text == expected
     assert response.finish == "stop"
 
