@@ -32,7 +32,7 @@ HELP = "/reset starts over, /undo takes the last exchange back, /system shows th
 def command(
     run: str, runs: str, key_env: str | None, base: bool, messages: tuple[str, ...], temperature: float, max_new_tokens: int
 ) -> None:
-    """Talk to the agent of RUN (an id, a folder, or a recipe name: its latest run; or the address of a server, http://.../v1).
+    """Talk to an agent: a RUN (an id, a folder, or a recipe name: its latest run), a model, an export, or a server (http://.../v1).
 
     What it calls is run and shown; where a persona only describes a tool, you are asked for the tool's answer.
     """
@@ -67,18 +67,14 @@ def command(
 
 
 def _opened(run: str, runs: str, key_env: str | None, base: bool) -> Any:
-    """The agent of a run, or of a server: something with ``name``, ``persona`` and ``loaded.generate``."""
+    """The agent of a run, encoder-decoders too, or any other: something with ``name``, ``persona`` and ``loaded.generate``."""
+    from agentft.agents import open_agent, run_named
     from agentft.api import Agent, load_agent
-    from agentft.errors import UserError
 
-    if not run.startswith(("http://", "https://")):
-        return load_agent(run, base=base, runs=runs)
-    if base:
-        raise UserError("--base is for runs; a server lists what it has under /v1/models")
-    from agentft.agents import open_agent
-
-    opened: Any = open_agent(run, key_env=key_env)
-    return Agent(opened.name, opened)
+    if key_env is None and (named := run_named(run, runs, base)) is not None:
+        return load_agent(named[0], base=named[1], version=named[2], runs=runs)
+    opened: Any = open_agent(run, key_env=key_env, base=base, runs=runs)
+    return Agent(opened.name, opened, opened.persona)
 
 
 class _Talk:
