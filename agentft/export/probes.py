@@ -98,7 +98,8 @@ def _talking(job: ExportJob, rows: Sequence[Example | Labelled], folder: Path, e
             continue
         history = tuple(replace(message, train=False) for message in prompt.messages)
         try:
-            whole = loaded.shown(replace(prompt, messages=(*history, Message("assistant", response.text))), 0)
+            answer = Message("assistant", response.text, tool_calls=tuple(response.calls))
+            whole = loaded.shown(replace(prompt, messages=(*history, answer)), 0)
             row = loaded.renderer.training(whole)[-1]
             said = loaded.renderer.prompt(loaded.shown(prompt, len(row.input_ids)))
         except DataError as error:
