@@ -167,7 +167,8 @@ def _pairs(pipeline: Pipeline, folder: Path | None, of_round: Mapping[str, Path]
     """A seeded choice of pairs, with the words that the chosen answer answers to."""
     if folder is None:
         return []
-    every = [Preference.from_dict(row) for row in iter_rows(folder / "pairs.jsonl")]
+    # A thumb without a partner, which KTO learns from too, has nothing to stand beside.
+    every = [one for row in iter_rows(folder / "pairs.jsonl") if (one := Preference.from_dict(row)).paired]
     chosen = sorted(Random(pipeline.recipe.seed).sample(range(len(every)), min(SHOWN_PAIRS, len(every))))
     feedback = {one.id: one for name in ("feedback", "revision-feedback") if name in of_round for one in _read_feedback(of_round[name])}
     found = []
