@@ -432,6 +432,7 @@ SHAPES = st.recursive(
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(shape=st.fixed_dictionaries({}, optional={key: SHAPES for key in KEYS[:9]}))
+@pytest.mark.slow
 def test_any_shape_is_a_persona_or_a_list_of_problems(write, shape):
     try:
         Persona.load(write(json.dumps(shape)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from click.testing import CliRunner
 
 from agentft.agents import open_agent
@@ -12,6 +13,7 @@ from agentft.contracts import GenerationSettings
 from agentft.records import Example, Message
 
 
+@pytest.mark.slow
 def test_a_run_is_exported(job):
     runs = job / "runs"
 

@@ -96,6 +96,7 @@ def test_an_interrupted_run_goes_on(job, monkeypatch):
     assert next(stage for stage in finished.manifest["stages"] if stage["name"] == "train-0")["reused"]
 
 
+@pytest.mark.slow
 def test_after_training_the_weights_go_on(job):
     overrides = ["train=[{use: sft, strategy: {lora: {r: 2}}, epochs: 1, batch_size: 8}, {use: few-shot, examples: 1, by: random}]"]
     pipeline = Pipeline(open_recipe(job / "recipe.yaml", overrides), Store(job / "runs"))

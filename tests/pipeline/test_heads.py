@@ -112,6 +112,7 @@ def test_divided_test_rows_and_leaks(encoder, tmp_path):
     assert account["card"]["labels"]["counts"] == {"cold": 18, "warm": 18}
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared_on_the_rows_that_both_have(encoder, tmp_path):
     path = recipe(tmp_path, encoder, "classify")
     ids = [

@@ -208,6 +208,7 @@ def test_any_part_may_be_missing_or_of_another_type(hole):
 
 @settings(max_examples=15, deadline=None)
 @given(st.data())
+@pytest.mark.slow
 def test_any_leaf_may_be_anything(data):
     """Junk at any depth: in a condition, a curve, a token, an example of an item."""
     junk = st.sampled_from([None, math.nan, math.inf, -1, 10**400, "", "x", [], [1], {}, True])

@@ -74,6 +74,7 @@ def test_a_stream_says_the_same_piece_by_piece(ask, agent):
     assert len({chunk.id for chunk in chunks}) == 1
 
 
+@pytest.mark.slow
 def test_many_at_once_get_their_own_answers(app, agent):
     """More callers than places, streamed and not, drawn and not: each hears what it would hear alone."""
     speaker = client(app)

@@ -79,6 +79,7 @@ def said(name: str, runs: Path, **more) -> list[str]:
     return [one.text for one in open_agent(name, runs=runs, device=DEVICE, **more).generate(prompts, GenerationSettings(12))]
 
 
+@pytest.mark.slow
 def test_adapters_share_one_base_and_answer_as_if_alone(runs):
     wanted = [Wanted("one"), Wanted("two"), Wanted("one@base", "raw"), Wanted("one", "again")]
     deployments = deploy(wanted, Limits(context_tokens=512), runs=runs, device=DEVICE)

@@ -324,6 +324,7 @@ def test_two_simulations_into_one_folder_are_refused(suite, tmp_path):
     simulate_agent(agent, suite, out=tmp_path / "out", tasks=1)
 
 
+@pytest.mark.slow
 def test_a_tiny_model_fails_and_its_samples_depend_on_nothing_else(suite, tmp_path, monkeypatch):
     import tiny
 

@@ -157,6 +157,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, tiny_ref):
     straight = train(job(tmp_path, tiny_ref, "straight", epochs=4.0, save_every=2))
 

@@ -137,6 +137,7 @@ def test_lack_of_memory_is_answered_once_with_half_the_rows_and_the_same_result(
     assert train(job).warnings == result.warnings  # a finished job remembers
 
 
+@pytest.mark.slow
 def test_continued_run_keeps_the_smaller_passes(job, monkeypatch):
     seen = exhausted_above(4, monkeypatch)
     real = json.loads

@@ -140,6 +140,7 @@ def test_smoothed_loss_is_that_of_transformers(tiny_ref, cpu, tmp_path, share):
     assert float(losses.detach().mean()) == pytest.approx(float(theirs.detach()), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_smoothing_trains_otherwise_and_is_not_in_the_validation_loss(job, tmp_path):
     validation = write_rows(tmp_path / "val.jsonl", 4)
     still = {"learning_rate": 1e-12, "extra": {"max_steps": 1}}
@@ -238,6 +239,7 @@ def test_betas_change_the_second_step(job):
     assert (one["lm_head.weight"] != other["lm_head.weight"]).any()
 
 
+@pytest.mark.slow
 def test_dropout_is_drawn_in_training_only_and_by_seed(job, tmp_path):
     validation = write_rows(tmp_path / "val.jsonl", 4)
     still = {"learning_rate": 1e-12, "extra": {"max_steps": 1}}

@@ -77,6 +77,7 @@ def test_full_training_moves_every_weight(job):
     assert load_tokenizer(ref).chat_template and load_model(ref, Profile()).num_parameters() == result.total
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_weights_and_another_seed_does_not(job, tmp_path):
     first = train(job).adapter
     assert same(first, train(replace(job, out=tmp_path / "again")).adapter)
@@ -95,6 +96,7 @@ def test_accumulation_does_not_change_the_result(job, tmp_path):
         assert [line["loss"] for line in log_of(paths[micro])] == pytest.approx([line["loss"] for line in log_of(paths[8])], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_adapter_of_the_stage_before_is_continued(job, tmp_path):
     first = train(job)
     second = train(replace(job, adapter=first.adapter, out=tmp_path / "second"))

@@ -120,6 +120,7 @@ def test_seeds_decide_where_virtual_tokens_start(job, tmp_path):
         assert any((one[key] != three[key]).any() for key in one)
 
 
+@pytest.mark.slow
 def test_virtual_tokens_start_at_the_text(job, tmp_path):
     """With a rate of next to nothing the loss of a prefix started at a text is that of the text in front of each row."""
     import torch
@@ -210,6 +211,7 @@ def test_virtual_tokens_count_towards_the_context(virtual):
 
 
 @pytest.mark.parametrize("strategy", mixed([VIRTUAL[3]], [VIRTUAL[1], VIRTUAL[3], FULL[1]]))
+@pytest.mark.slow
 def test_resumed_training_ends_with_the_same_weights(job, tmp_path, strategy):
     whole = with_config(job, tmp_path / "whole", strategy=strategy, epochs=2, save_every=1)
 
