@@ -8,11 +8,11 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from agentft.engine.openai_form import to_openai
 from agentft.errors import RecipeError
 from agentft.records import Message, Response
 from agentft.serve.answering import Ask, Done, Refusal, Ticket, busy
 from agentft.serve.gateway_state import Limits
-from agentft.serve.openai_shapes import message_rows
 
 # The caller's own mistakes, which the server finds out; its words help him.
 _CALLERS = frozenset({400, 413, 422})
@@ -172,7 +172,7 @@ class ServerAnswerer:
         front = [Message("system", text)] if text else []
         body: dict[str, Any] = {
             "model": self.model,
-            "messages": message_rows([*front, *ask.prompt.messages[len(own) :]]),
+            "messages": to_openai([*front, *ask.prompt.messages[len(own) :]]),
             "max_tokens": ask.new_tokens or self.limits.default_new_tokens,
             "temperature": ask.temperature,
             "top_p": ask.top_p,

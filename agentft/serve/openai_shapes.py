@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from agentft.engine.openai_form import to_calls
 from agentft.errors import DataError
 from agentft.records import Example, Message, Response
 from agentft.serve.answering import Refusal
@@ -233,31 +234,9 @@ def prompt_of(request: ChatRequest, id: str, own: Sequence[Mapping[str, Any]], l
 # Answers
 
 
-def call_rows(calls: Iterable[Mapping[str, Any]], id: str) -> list[dict[str, Any]]:
+def call_rows(calls: Sequence[Mapping[str, Any]], id: str) -> list[dict[str, Any]]:
     """Tool calls of an answer; their ids are unique, as the answer's is."""
-    return [
-        {
-            "id": f"call_{id.removeprefix('chatcmpl-')}_{number}",
-            "type": "function",
-            "function": {"name": call["name"], "arguments": json.dumps(call["arguments"], ensure_ascii=False)},
-        }
-        for number, call in enumerate(calls)
-    ]
-
-
-def message_rows(messages: Iterable[Message]) -> list[dict[str, Any]]:
-    """Messages as a request has them; tools answer the calls before them, in order."""
-    found: list[dict[str, Any]] = []
-    open_: list[str] = []
-    for place, message in enumerate(messages):
-        row: dict[str, Any] = {"role": message.role, "content": message.content}
-        if message.tool_calls:
-            row["tool_calls"] = call_rows(message.tool_calls, str(place))
-            open_ = [call["id"] for call in row["tool_calls"]]
-        if message.role == "tool":
-            row["tool_call_id"] = open_.pop(0) if open_ else f"call_{place}"
-        found.append(row)
-    return found
+    return to_calls(calls, f"call_{id.removeprefix('chatcmpl-')}")
 
 
 def finish_of(response: Response) -> Literal["stop", "length", "tool_calls"]:
@@ -303,7 +282,7 @@ class Chunks:
     def first(self, index: int) -> bytes:
         return self.delta(index, {"role": "assistant", "content": ""})
 
-    def calls(self, index: int, calls: Iterable[Mapping[str, Any]], id: str) -> Iterable[bytes]:
+    def calls(self, index: int, calls: Sequence[Mapping[str, Any]], id: str) -> Iterable[bytes]:
         for number, row in enumerate(call_rows(calls, id)):
             yield self.delta(index, {"tool_calls": [{"index": number, **row}]})
 
