@@ -125,16 +125,11 @@ def _of_run(
     from agentft.api import load_agent
     from agentft.engine.agent import LoadedAgent
     from agentft.engine.generate import TransformersBackend
-    from agentft.lineage import Lineage
     from agentft.render.conversation import Renderer
     from agentft.runs import Store
 
-    if (Path(reference) / "run.json").is_file():  # a folder may belong to another store than `runs`
-        runs, reference = Path(reference).absolute().parent, Path(reference).absolute().name
-    store = Store(runs)
+    store = Store.holding(reference, runs)
     manifest = store.manifest(reference)
-    if version is not None and version not in (known := Lineage(store.root / manifest["id"]).versions):
-        raise UserError(f"run {manifest['id']} has no version '{version}' (versions: {', '.join(['base', *known])})")
     agent = load_agent(reference, base=base, version=version, runs=runs, device=device)
     loaded = agent.loaded
     if not isinstance(loaded, LoadedAgent):

@@ -12,13 +12,12 @@ from agentft.progress import Progress
 from agentft.runs import Run, Store
 
 if TYPE_CHECKING:
-    from agentft.components import ModelRef
     from agentft.engine.agent import LoadedAgent
     from agentft.engine.seq2seq import Seq2SeqAgent
     from agentft.host import Host
+    from agentft.opened import OpenedRun
     from agentft.persona import Persona
     from agentft.recipe import Recipe
-    from agentft.runs import StageResult
 
 
 def run(
@@ -97,33 +96,25 @@ def load_agent(
     Raises:
         UserError: no such run, nothing trained yet, or the chat template is not the one that was trained with.
     """
-    from agentft.arms import adapter, examples, trained_model
     from agentft.engine.agent import LoadedAgent
     from agentft.engine.profile import detect
     from agentft.host import Host
+    from agentft.opened import open_run
     from agentft.persona import Persona
 
-    store = Store(runs)
-    manifest = store.manifest(str(reference))
-    stages = {stage["name"]: stage for stage in manifest["stages"]}
-    trained = None if base else _trained(store, manifest, stages, version)
     host = Host()
-    model = host.resolve_model(manifest["model"]["reference"])
-    if model.digest != manifest["model"]["digest"]:
-        raise UserError(f"the model '{model.reference}' is not the one that run {manifest['id']} was made with; run the recipe again")
+    run = open_run(reference, host, runs, base=base, version=version)
+    manifest = run.manifest
+    if run.produces == "seq2seq":
+        return Agent(manifest["name"], _encoder_decoder(host, run))
+    if run.produces in _SILENT:
+        raise UserError(
+            f"run {manifest['id']} trained a model that {_SILENT[run.produces]} and does not talk; its report shows what it does"
+        )
     profile = detect(device or manifest["recipe"].get("device"))
-    last = _last_training(stages)
-    kind = stages[last]["summary"].get("produces", "model") if last else "model"
-    if last and kind == "seq2seq":
-        use = manifest["recipe"]["train"][int(last[6:])]
-        return Agent(manifest["name"], _encoder_decoder(host, manifest, use, model, trained))
-    if kind in ("head", "encoder"):
-        raise UserError(f"run {manifest['id']} trained a model that {_SILENT[kind]} and does not talk; its report shows what it does")
-    weights, shown = trained_model(model, trained), examples(trained)
     persona = Persona.from_dict(manifest["persona"])
-    loaded = LoadedAgent.load(weights, adapter(trained), manifest["system_prompt"], profile, examples=shown, tools=persona.schemas)
-    expected = stages["rows"]["summary"]["template"] if "rows" in stages else loaded.renderer.digest
-    if loaded.renderer.digest != expected:
+    loaded = LoadedAgent.load(run.weights, run.adapter, manifest["system_prompt"], profile, examples=run.examples, tools=persona.schemas)
+    if run.template and loaded.renderer.digest != run.template:
         raise UserError(f"run {manifest['id']} was trained with another chat template; run the recipe again")
     return Agent(manifest["name"], loaded, persona)
 
@@ -131,49 +122,11 @@ def load_agent(
 _SILENT = {"head": "predicts labels", "encoder": "fills in masked words"}
 
 
-def _last_training(stages: Mapping[str, Any]) -> str | None:
-    """Name of the last training stage, reward models aside."""
-    named = [name for name in stages if name.startswith("train-") and stages[name]["summary"].get("produces") != "reward"]
-    return max(named, key=lambda name: int(name[6:]), default=None)
-
-
-def _encoder_decoder(host: Host, manifest: Mapping[str, Any], use: Any, model: ModelRef, trained: StageResult | None) -> Seq2SeqAgent:
-    """The encoder-decoder of a run, asked as its evaluation asks it; ``use``: the trainer in the recipe."""
-    from agentft.arms import adapter, trained_model
+def _encoder_decoder(host: Host, run: OpenedRun) -> Seq2SeqAgent:
+    """The encoder-decoder of a run, asked as its evaluation asks it."""
     from agentft.engine.profile import detect
     from agentft.engine.seq2seq import Seq2SeqAgent
-    from agentft.recipe import PartUse
 
-    part, recipe = PartUse.model_validate(use), manifest["recipe"]
-    kind = host.catalog.config_model(host.catalog.get("trainer", part.use))
-    options = kind.model_validate(dict(part.options)) if kind else None
+    recipe = run.manifest["recipe"]
     profile = detect(recipe.get("device"))
-    return Seq2SeqAgent.load(trained_model(model, trained), adapter(trained), profile, options, recipe["data"]["max_length"])
-
-
-def _trained(store: Store, manifest: Mapping[str, Any], stages: Mapping[str, Any], version: str | None) -> StageResult | None:
-    """The stage with the weights of the champion, or of ``version``; None if the recipe trains nothing."""
-    from agentft.lineage import Lineage
-    from agentft.runs import StageResult
-
-    lineage = Lineage(store.root / manifest["id"])
-    if lineage.data["versions"]:
-        versions = lineage.versions
-        if version is not None and version not in versions:
-            raise UserError(f"run {manifest['id']} has no version '{version}' (versions: {', '.join(versions)})")
-        chosen = versions[version] if version else lineage.current
-        if not chosen.folder:
-            return None
-        name, key, folder, content, summary = chosen.name, chosen.key, chosen.folder, chosen.content, chosen.summary
-    else:
-        last = _last_training(stages)
-        if last is None:
-            if manifest["recipe"].get("train"):
-                raise UserError(f"run {manifest['id']} has not trained yet (status: {manifest['status']}); continue it with `agentft run`")
-            return None
-        found = stages[last]
-        name, key, folder, content, summary = last, found["key"], found["folder"], found["content"], found["summary"]
-    path = store.stages / folder
-    if not path.is_dir():
-        raise UserError(f"run {manifest['id']}: the folder of {name} is gone ({path}); run the recipe again")
-    return StageResult(name, key, path, content, True, 0.0, "", summary)
+    return Seq2SeqAgent.load(run.weights, run.adapter, profile, run.options(host), recipe["data"]["max_length"])

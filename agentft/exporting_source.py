@@ -12,7 +12,7 @@ from agentft.errors import UserError
 
 if TYPE_CHECKING:
     from agentft.host import Host
-    from agentft.runs import Store
+    from agentft.opened import OpenedRun
 
 KINDS = {"model": "a chat model", "head": "a model with a head", "encoder": "an encoder", "seq2seq": "an encoder-decoder"}
 
@@ -51,7 +51,7 @@ def source_of(
         UserError: there is no such agent, or it is on a server.
     """
     from agentft.agents import run_named
-    from agentft.runs import Store
+    from agentft.opened import open_run
 
     if reference.startswith(("http://", "https://")):
         raise UserError(f"{reference} is a server: its weights are not here, so it cannot be exported")
@@ -59,72 +59,54 @@ def source_of(
         reference, base, version = run
         if persona is not None:
             raise UserError("a run keeps the persona that it was trained with; --persona goes with a model")
-        return _of_run(Store(runs), reference, host, version, base, device)
+        return _of_run(open_run(reference, host, runs, base=base, version=version), host, version, base, device)
     if base or version is not None:
         raise UserError(f"'{reference}' is not a run; only a run has a base model and versions")
     return _of_model(reference, host, persona, device)
 
 
-def _of_run(store: Store, reference: str, host: Host, version: str | None, base: bool, device: Mapping[str, Any] | None) -> Source:
-    from agentft import arms
-    from agentft.api import _last_training, _trained
+def _of_run(run: OpenedRun, host: Host, version: str | None, base: bool, device: Mapping[str, Any] | None) -> Source:
     from agentft.persona import Persona
 
-    manifest = store.manifest(reference)
-    if (Path(reference) / "run.json").is_file():
-        store = type(store)(Path(reference).absolute().parent)
-    stages = {stage["name"]: stage for stage in manifest["stages"]}
-    trained = None if base else _trained(store, manifest, stages, version)
-    model = host.resolve_model(manifest["model"]["reference"])
-    if model.digest != manifest["model"]["digest"]:
-        raise UserError(f"the model '{model.reference}' is not the one that run {manifest['id']} was made with; run the recipe again")
-    last, recipe = _last_training(stages), manifest["recipe"]
-    kind = stages[last]["summary"].get("produces", "model") if last and trained else _kind(Path(model.path))
+    manifest, stages, recipe = run.manifest, run.stages, run.manifest["recipe"]
+    kind = run.produces if run.last and run.trained else _kind(Path(run.model.path))
     kind = "model" if kind == "examples" else kind
-    whole = arms.trained_model(model, trained)
-    adapter = arms.adapter(trained)
-    head = (adapter or Path(whole.path)) if kind == "head" else None
+    head = (run.adapter or Path(run.weights.path)) if kind == "head" else None
     generation = recipe["generation"]
-    data = store.stages / stages["data"]["folder"] if "data" in stages else None
+    data = run.store.stages / stages["data"]["folder"] if "data" in stages else None
     said = Persona.from_dict(manifest["persona"]) if manifest.get("persona") and kind == "model" else None
     job = ExportJob(
         manifest["name"],
         kind,
         Path(),
-        whole,
-        adapter=adapter if kind != "head" else None,
+        run.weights,
+        adapter=run.adapter if kind != "head" else None,
         trained=head,
         system=manifest["system_prompt"] if kind == "model" else "",
         persona=said,
-        examples=arms.examples(trained),
-        options=_options(host, recipe, last) if kind == "seq2seq" and last else {},
+        examples=run.examples,
+        options=_options(run, host) if kind == "seq2seq" and run.last else {},
         settings=GenerationSettings(temperature=generation["temperature"], top_p=generation["top_p"], seed=recipe.get("seed", 0)),
-        facts=_facts(store, manifest, stages, model, version, base),
+        facts=_facts(run, version, base),
         device=dict(device or recipe.get("device") or {}),
     )
-    template = stages["rows"]["summary"].get("template", "") if "rows" in stages and kind == "model" else ""
-    return Source(job, data, template, said.language if said else "en")
+    return Source(job, data, run.template if kind == "model" else "", said.language if said else "en")
 
 
-def _options(host: Host, recipe: Mapping[str, Any], last: str) -> dict[str, Any]:
-    """How an encoder-decoder is asked, with the defaults of its trainer."""
-    from agentft.recipe import PartUse
-
-    part = PartUse.model_validate(recipe["train"][int(last[6:])])
-    kind = host.catalog.config_model(host.catalog.get("trainer", part.use))
-    config = kind.model_validate(dict(part.options)) if kind else None
-    names = ("prefix", "max_target", "num_beams")
-    return {name: getattr(config, name) for name in names if hasattr(config, name)} | {"max_length": recipe["data"]["max_length"]}
+def _options(run: OpenedRun, host: Host) -> dict[str, Any]:
+    """How an encoder-decoder is asked."""
+    config, names = run.options(host), ("prefix", "max_target", "num_beams")
+    asked = {name: getattr(config, name) for name in names if hasattr(config, name)}
+    return asked | {"max_length": run.manifest["recipe"]["data"]["max_length"]}
 
 
-def _facts(
-    store: Store, manifest: Mapping[str, Any], stages: Mapping[str, Any], model: Any, version: str | None, base: bool
-) -> dict[str, Any]:
+def _facts(run: OpenedRun, version: str | None, base: bool) -> dict[str, Any]:
     """What the model card says about a run."""
     from agentft.engine.models import find
     from agentft.lineage import Lineage
 
-    lineage = Lineage(store.root / manifest["id"])
+    manifest, stages, model = run.manifest, run.stages, run.model
+    lineage = Lineage(run.store.root / manifest["id"])
     chosen = None
     if lineage.data["versions"] and not base:
         chosen = lineage.versions[version] if version else lineage.current

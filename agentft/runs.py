@@ -108,6 +108,12 @@ class Store:
         self.root = Path(root or os.environ.get("AGENTFT_RUNS") or "runs").expanduser().absolute()
         self.stages = self.root / "stages"
 
+    @classmethod
+    def holding(cls, reference: Path | str, root: Path | str | None = None) -> Store:
+        """The store of the run ``reference``: that around it where it is the folder of a run, else the one at ``root``."""
+        folder = Path(reference)
+        return cls(folder.resolve().parent if (folder / "run.json").is_file() else root)
+
     def open(self, run_id: str, name: str) -> Run:
         """Create or continue the run ``run_id`` of the recipe ``name``."""
         return Run(self, run_id, name)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from agentft.engine.agent import LoadedAgent
     from agentft.engine.profile import Profile
     from agentft.host import Host
+    from agentft.opened import OpenedRun
     from agentft.persona_schema import Variable
     from agentft.serve.lanes import Body
     from agentft.serve.worker import Worker
@@ -284,12 +285,11 @@ def _parts(one: Wanted, runs: Path | str | None, device: Mapping[str, Any] | Non
     from agentft.agents import run_named
     from agentft.engine.exported import read as read_export
     from agentft.engine.profile import detect
-    from agentft.runs import Store
+    from agentft.opened import open_run
 
-    if (run := run_named(one.reference, runs)) is not None:
-        reference, base, version = run
-        store = Store(Path(reference).absolute().parent if (Path(reference) / "run.json").is_file() else runs)
-        return _of_run(one, store, store.manifest(reference), "base" if base else version or "", device, host)
+    if (named := run_named(one.reference, runs)) is not None:
+        reference, base, version = named
+        return _of_run(one, open_run(reference, host, runs, base=base, version=version), "base" if base else version or "", device, host)
     ref = host.resolve_model(one.reference)
     place = Path(one.reference).expanduser()
     exported = read_export(place) if one.persona is None and place.exists() else None
@@ -302,30 +302,22 @@ def _parts(one: Wanted, runs: Path | str | None, device: Mapping[str, Any] | Non
     return Parts(name, ref, played, detect(device), examples=shown if exported is not None and shown.is_dir() else None)
 
 
-def _of_run(one: Wanted, store: Any, manifest: Mapping[str, Any], version: str, device: Mapping[str, Any] | None, host: Host) -> Parts:
-    from agentft.api import _last_training, _trained
-    from agentft.arms import adapter, examples, trained_model
+def _of_run(one: Wanted, run: OpenedRun, version: str, device: Mapping[str, Any] | None, host: Host) -> Parts:
     from agentft.engine.profile import detect
 
-    stages = {stage["name"]: stage for stage in manifest["stages"]}
-    last = _last_training(stages)
-    kind = stages[last]["summary"].get("produces", "model") if last else "model"
-    if kind != "model":
-        raise UserError(f"run {manifest['id']} trained a model of the kind '{kind}', which does not talk")
-    trained = None if version == "base" else _trained(store, manifest, stages, version or None)
-    model = host.resolve_model(manifest["model"]["reference"])
-    if model.digest != manifest["model"]["digest"]:
-        raise UserError(f"the model '{model.reference}' is not the one that run {manifest['id']} was made with; run the recipe again")
+    manifest = run.manifest
+    if run.produces != "model":
+        raise UserError(f"run {manifest['id']} trained a model of the kind '{run.produces}', which does not talk")
     digest = ""
     if one.persona is None:
         played = _recorded(manifest, one.variables, host)
-        digest = stages["rows"]["summary"]["template"] if "rows" in stages and not one.variables else ""
+        digest = run.template if not one.variables else ""
     else:
         played = play(one.persona, one.variables, host)
     profile = detect(device or manifest["recipe"].get("device"))
     name = one.name or (f"{manifest['name']}@{version}" if version else manifest["name"])
-    named = "base" if version == "base" else trained.name if trained else ""
-    return Parts(name, trained_model(model, trained), played, profile, adapter(trained), examples(trained), digest, named)
+    trained = "base" if version == "base" else run.trained.name if run.trained else ""
+    return Parts(name, run.weights, played, profile, run.adapter, run.examples, digest, trained)
 
 
 def _recorded(manifest: Mapping[str, Any], variables: Mapping[str, Any], host: Host) -> Played:

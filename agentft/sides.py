@@ -119,8 +119,7 @@ def side_of_run(reference: str, store: Store, slices: tuple[str, ...] = ()) -> S
     Raises:
         UserError: there is no such run, or it was not evaluated.
     """
-    folder = Path(reference)
-    home = Store(folder.absolute().parent) if (folder / "run.json").is_file() else store
+    home = Store.holding(reference, store.root)
     manifest = home.manifest(reference)
     stages: Mapping[str, Any] = {stage["name"]: stage for stage in manifest["stages"]}
     arm = "tuned" if any(name.startswith("scores-tuned-") for name in stages) else "base"

@@ -73,6 +73,7 @@ LAYERS = [
         "reporting",
         "reporting_rounds",
         "api",
+        "opened",
         "agents",
         "simulation",
         "serving",

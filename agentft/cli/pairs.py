@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agentft.cli.common import echo_json, json_option, make_store, runs_option
+from agentft.cli.common import echo_json, json_option, runs_option
 
 if TYPE_CHECKING:
     from agentft.records import Preference
@@ -103,6 +103,7 @@ def find_pairs(source: str, number: int | None, runs: str) -> tuple[list[Prefere
     from agentft.errors import UserError
     from agentft.lineage import Lineage
     from agentft.records import Preference
+    from agentft.runs import Store
 
     if Path(source).is_file():
         if number is not None:
@@ -110,8 +111,7 @@ def find_pairs(source: str, number: int | None, runs: str) -> tuple[list[Prefere
         ctx = DataContext()
         config = PreferencesConfig.model_validate({"path": glob.escape(source)})
         return list(read_preferences(config, ctx)), ctx.drops
-    folder = Path(source)
-    store = make_store(str(folder.resolve().parent) if (folder / "run.json").is_file() else runs)
+    store = Store.holding(source, runs)
     manifest = store.manifest(source)
     stages: dict[str, Any] = {stage["name"]: store.stages / stage["folder"] for stage in manifest["stages"]}
     for row in Lineage(store.root / manifest["id"]).rounds:
