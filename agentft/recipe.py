@@ -17,7 +17,6 @@ from pydantic import (
     PrivateAttr,
     ValidationError,
     field_serializer,
-    field_validator,
     model_validator,
 )
 from typing_extensions import TypedDict
@@ -30,6 +29,15 @@ from agentft.recipe_refine import Refine
 from agentft.validation import Listed, Model, in_order, problems_of
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def _folder_name(value: str) -> str:
+    if not NAME.fullmatch(value) or len(value) > 64:
+        raise ValueError(f"'name' may hold up to 64 letters, digits, '.', '_' and '-' (it names folders), not {yamlio.show(value)}")
+    return value
+
+
+FolderName = Annotated[str, AfterValidator(_folder_name)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -160,7 +168,7 @@ def _requirement(text: str) -> str:
 class Recipe(Model):
     """A recipe. Two recipes with the same content are equal, wherever they were read from."""
 
-    name: str = Field(description="name of the agent and of its runs: letters, digits, `.`, `_` and `-`")
+    name: FolderName = Field(description="name of the agent and of its runs: letters, digits, `.`, `_` and `-`")
     model: str = Field(min_length=1, description="bundled name, hub id, local folder or `.gguf` file")
     persona: PersonaUse = Field(
         default=PersonaUse(use="assistant"),
@@ -179,13 +187,6 @@ class Recipe(Model):
 
     _document: yamlio.Document | None = PrivateAttr(None)
     _overrides: tuple[Override, ...] = PrivateAttr(())
-
-    @field_validator("name")
-    @classmethod
-    def _file_name(cls, value: str) -> str:
-        if not NAME.fullmatch(value) or len(value) > 64:
-            raise ValueError(f"'name' may hold up to 64 letters, digits, '.', '_' and '-' (it names folders), not {yamlio.show(value)}")
-        return value
 
     @classmethod
     def load(cls, path: Path | str, overrides: Sequence[str] = ()) -> Recipe:

@@ -9,12 +9,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 
 from agentft import yamlio
 from agentft.errors import PluginError, Problem, RecipeError, UserError, did_you_mean
 from agentft.feedback.judge import JudgeConfig
-from agentft.recipe import NAME, Generation, PersonaUse, Recipe, Seed
+from agentft.recipe import FolderName, Generation, PersonaUse, Recipe, Seed
 from agentft.recipe_parts import PartUse
 from agentft.validation import Listed, Model, in_order, problems_of
 
@@ -45,7 +45,7 @@ Bounds = Annotated[dict[str, float], AfterValidator(_bounded)]
 class Suite(Model):
     """A suite file."""
 
-    name: str = Field(description="name of the suite: letters, digits, `.`, `_` and `-`")
+    name: FolderName = Field(description="name of the suite: letters, digits, `.`, `_` and `-`")
     summary: str = Field(default="", description="what it measures, one line")
     persona: PersonaUse | None = Field(
         default=None,
@@ -66,13 +66,6 @@ class Suite(Model):
     seed: Seed = Field(default=0, description="for everything that is drawn: prompts, sampling, intervals")
 
     _document: yamlio.Document = PrivateAttr(default_factory=lambda: yamlio.Document("", ""))
-
-    @field_validator("name")
-    @classmethod
-    def _file_name(cls, value: str) -> str:
-        if not NAME.fullmatch(value) or len(value) > 64:
-            raise ValueError(f"'name' may hold up to 64 letters, digits, '.', '_' and '-' (it names folders), not {yamlio.show(value)}")
-        return value
 
     @classmethod
     def load(cls, path: Path | str) -> Suite:

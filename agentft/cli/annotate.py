@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 from pathlib import Path
 
 import click
 
+from agentft.cli.address import listening, loopback
 from agentft.cli.common import echo_json, json_option, make_store, runs_option
 
 
@@ -62,34 +62,17 @@ def command(
             }
         )
         return
-    import socket
-
     import uvicorn
 
     from agentft.serve.annotate import create_app
 
-    if not _loopback(host):
+    if not loopback(host):
         token = token or secrets.token_urlsafe(24)
     app = create_app(tasks, store, Persona.from_dict(manifest["persona"]), title=manifest["name"], token=token)
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        from agentft.errors import UserError
-
-        raise UserError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port (0 takes a free one)") from None
-    shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{listener.getsockname()[1]}/" + (f"?token={token}" if token else "")
+    listener, address = listening(host, port)
+    address = f"{address}/" + (f"?token={token}" if token else "")
     click.echo(f"{len(tasks)} tasks; open {address}")
     click.echo(f"answers go to {store.path}; Ctrl+C stops, nothing is lost")
     if open_it:
         click.launch(address)
     uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listener])
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

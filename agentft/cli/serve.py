@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agentft.cli.address import listening, loopback
 from agentft.cli.common import echo_json, json_option, make_host, runs_option
 
 if TYPE_CHECKING:
@@ -85,7 +85,9 @@ def command(
     if check:
         _show(deployments, as_json)
         return
-    store = None if no_feedback else _feedback_store(feedback or Path(runs) / "feedback" / "served.jsonl")
+    from agentft.feedback.served import ServedStore
+
+    store = None if no_feedback else ServedStore(feedback or Path(runs) / "feedback" / "served.jsonl")
     listen(deployments, settings, key, host, port, store=store, page=not no_page, log=log, log_texts=log_texts)
 
 
@@ -156,14 +158,6 @@ def key_from(variable: str | None, file: Path | None) -> str | None:
     return key
 
 
-def loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def listen(
     deployments: Sequence[Deployment],
     settings: Limits,
@@ -182,25 +176,15 @@ def listen(
         UserError: the address cannot be used.
     """
     import signal
-    import socket
 
     import uvicorn
 
-    from agentft.errors import UserError
     from agentft.serve.gateway import create_gateway
     from agentft.serve.gateway_log import RequestLog
 
-    host = host.strip("[]")
     lines = RequestLog(None if log == "off" else sys.stderr, as_json=log == "json", texts=log_texts)
     app = create_gateway(deployments, key=key, settings=settings, feedback=store, chat_page=page, log=lines)
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        raise UserError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port (0 takes a free one)") from None
-    shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{listener.getsockname()[1]}"
+    listener, address = listening(host, port)
     for one in deployments:
         click.echo(f"{one.name}: {one.persona.summary if one.persona else 'no persona'}")
     click.echo(f"serving {address}/v1 ({'with a key' if key else 'without a key, this machine only'}); Ctrl+C stops")
@@ -214,16 +198,6 @@ def listen(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _feedback_store(path: Path) -> Any:
-    from importlib.util import find_spec
-
-    if find_spec("agentft.feedback.served") is None:
-        return None
-    from agentft.feedback.served import ServedStore
-
-    return ServedStore(path)
 
 
 def _show_limits(settings: Limits, as_json: bool) -> None:
