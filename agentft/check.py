@@ -122,6 +122,7 @@ class _Check:
             self.part(kind, path, use)
         self.backend(("generation", "backend"), self.recipe.generation.backend)
         self.losses()
+        self.environments()
         self.chain()
         self.stages()
         self.evaluation()
@@ -176,15 +177,15 @@ class _Check:
         if entry is None:
             return
         self.entries[path] = entry
-        if self.options(entry, path, use) and kind == "source" and entry.plugin.builtin:
+        if self.options(entry, path, use.options) and kind == "source" and entry.plugin.builtin:
             self.files(path, use.options.get("path"))
 
-    def options(self, entry: Entry, path: Path_, use: PartUse) -> bool:
+    def options(self, entry: Entry, path: Path_, given: dict[str, Any]) -> bool:
         """Whether the part takes these options."""
         try:
             model = self.catalog.config_model(entry)
             if model is not None:
-                self.made[path] = getattr(model.model_validate(use.options), "produces", "")
+                self.made[path] = getattr(model.model_validate(given), "produces", "")
         except ValidationError as error:
             self.problems += problems_of(error, model, lambda at, message, hint, key: self.recipe.problem(at, message, hint, key=key), path)  # type: ignore[arg-type]
             return False
@@ -198,9 +199,9 @@ class _Check:
                 f"{entry.kind} '{entry.name}' of {entry.distribution} {entry.version} failed while its options were checked: {cause}",
             )
             return False
-        for name in use.options if model is None else ():
-            self.report((*path, name), f"'{use.use}' takes no options, so '{name}' is not known", key=True)
-        return model is not None or not use.options
+        for name in given if model is None else ():
+            self.report((*path, name), f"'{entry.name}' takes no options, so '{name}' is not known", key=True)
+        return model is not None or not given
 
     def files(self, path: Path_, given: Any) -> None:
         """Files that a built-in source reads. (What ``path`` means to another source is that source's business.)"""
@@ -329,6 +330,19 @@ class _Check:
                     (*where, "use") if isinstance(given, dict) else where,
                     f"the loss '{loss.name}' is for {_KINDS[kind]}, '{entry.name}' learns {_KINDS[wanted]}",
                 )
+
+    def environments(self) -> None:
+        """The environments that evaluators name: they exist and take their options."""
+        for path, entry in [*self.entries.items()]:
+            if path[0] != "evaluate" or entry.name != "simulation" or not entry.plugin.builtin:
+                continue
+            given = self.recipe.evaluate[int(path[1])].options
+            env, options = given.get("env"), given.get("options", {})
+            if not isinstance(env, str) or not isinstance(options, dict):
+                continue  # the evaluator's own options have reported it
+            named = self.named("environment", (*path, "env"), env)
+            if named is not None:
+                self.options(named, (*path, "options"), options)
 
     def heads(self) -> None:
         """What does not go together with models that predict labels: trainers and metrics of models that talk, and rounds."""

@@ -222,6 +222,16 @@ WRONG = {
         "[demo/fragile]",
         "r.yaml:5:13: source 'demo/fragile' of demo 0 failed while its options were checked: RuntimeError: the plugin is not well",
     ),
+    "unknown environment": (
+        "demo/likeness",
+        "{use: simulation, env: tau3}",
+        "r.yaml:12:28: no environment 'tau3' (did you mean 'tau2'?)",
+    ),
+    "option of an environment": (
+        "demo/likeness",
+        "{use: simulation, env: tau2, options: {path: ., domian: retail}}",
+        "r.yaml:12:53: unknown key 'domian' (did you mean 'domain'?)",
+    ),
     "unknown backend": (
         "evaluate:",
         "generation: {backend: transformer}\nevaluate:",
