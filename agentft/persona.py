@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -18,7 +19,7 @@ from pydantic import Field, field_validator, model_validator
 
 from agentft.components import ToolSpec
 from agentft.errors import Problem
-from agentft.records import Example, Verdict
+from agentft.records import Example, Message, Verdict
 from agentft.rules import NOT_APPLICABLE, Rule, compile_rule
 from agentft.validation import Listed, Model
 
@@ -156,6 +157,19 @@ class Persona(Model):
     def check(self, response: str, prompt: Example) -> list[Verdict]:
         """One verdict per policy, in their order."""
         return [policy.check(response, prompt) for policy in self.policies]
+
+    def check_message(self, answer: Message, prompt: Example) -> list[Verdict]:
+        """As :meth:`check`, for an answer that may call tools.
+
+        Such an answer goes on when the tool has answered: what it has not said yet is no fault. So nothing is decided about it, but
+        for the hard items where it says something already.
+        """
+        verdicts = self.check(answer.content, prompt)
+        if not answer.tool_calls:
+            return verdicts
+        said = bool(answer.content.strip())
+        reason = "calls a tool and goes on after its answer"
+        return [v if said and v.severity == "hard" else replace(v, verdict=NOT_APPLICABLE, evidence=reason) for v in verdicts]
 
     def context(self) -> dict[str, Any]:
         """What a system-prompt template can name, as plain data."""

@@ -34,7 +34,7 @@ def lock(round_: Round, out: Path) -> Outcome:
     pipeline, options, seed = round_.pipeline, round_.options, round_.recipe.seed
     ctx = DataContext(persona=round_.session.persona, base=round_.recipe.base, seed=seed)
     drawn: list[Example] = []
-    anchors: dict[int, str] = {}
+    anchors: dict[int, Message] = {}
     told: dict[int, list[dict[str, Any]]] = {}  # what people said about answers to a prompt, which a source may know
     for part in round_.session.parts("source", options.prompts):
         target = round_.session.catalog.target(part.entry)
@@ -44,7 +44,7 @@ def lock(round_: Round, out: Path) -> Outcome:
             drawn.append(prompt)
             told[id(prompt)] = said_here
             if demonstrated is not None:
-                anchors[id(prompt)] = demonstrated
+                anchors[id(prompt)] = example.messages[-1]
     gate, test = gate_and_test(pipeline.data.path)
     taken_texts = known_prompts([*gate, *test])
     taken_groups = {example.group_key for example in (*gate, *test)}
@@ -94,7 +94,7 @@ def lock(round_: Round, out: Path) -> Outcome:
         people = [*HumanStore(store).preferences(), *people]
     write_rows(out / "human.jsonl", (one.to_dict() for one in people))
     write_rows(out / "said.jsonl", ({"id": one.id, "said": said[one.id]} for one in prompts if one.id in said))
-    write_rows(out / "anchors.jsonl", ({"id": one.id, "text": demonstrated_by[one.id]} for one in prompts if one.id in demonstrated_by))
+    write_rows(out / "anchors.jsonl", (demonstrated_by[one.id].to_dict() | {"id": one.id} for one in prompts if one.id in demonstrated_by))
     summary = {
         "prompts": len(prompts),
         "drops": dict(ctx.drops),
@@ -276,7 +276,7 @@ def pair(round_: Round, out: Path) -> Outcome:
     drafts: dict[str, list[making.Candidate]] = {}
     for draft in candidates(round_.revisions.path, round_.revision_feedback.path):
         drafts.setdefault(draft.id.rpartition(">")[0], []).append(draft)
-    anchors = {row["id"]: row["text"] for row in iter_rows(round_.lock.path / "anchors.jsonl")} if options.anchors else {}
+    anchors = {row.pop("id"): Message.from_dict(row) for row in iter_rows(round_.lock.path / "anchors.jsonl")} if options.anchors else {}
     persona = round_.session.persona
     made: list[Preference] = []
     work: list[dict[str, Any]] = []
@@ -290,7 +290,7 @@ def pair(round_: Round, out: Path) -> Outcome:
         revised += len(kept)
         made += making.make_pairs(prompt, samples, kept, options, account)
         if prompt_id in anchors:
-            made += making.anchor_pairs(prompt, anchors[prompt_id], samples, persona.check(anchors[prompt_id], prompt), account)
+            made += making.anchor_pairs(prompt, anchors[prompt_id], samples, persona.check_message(anchors[prompt_id], prompt), account)
         work += _work(prompt, [*samples, *kept.values()])
     people = [Preference.from_dict(row) for row in iter_rows(round_.lock.path / "human.jsonl")]
     paired = [one for one in people if one.paired]
@@ -368,7 +368,8 @@ def _learnt(one: Preference) -> Example:
 
 def _work(prompt: Example, found: Sequence[making.Candidate]) -> list[dict[str, Any]]:
     """One task for a person: the best answer against the one that passes least, where there are two that differ."""
-    ranked = sorted((one for one in found if one.text.strip()), key=lambda one: (one.judgement.passed, one.id))
+    # The page shows texts: what it cannot show, a call, nobody can judge on it.
+    ranked = sorted((one for one in found if one.text.strip() and not one.response.calls), key=lambda one: (one.judgement.passed, one.id))
     if not ranked:
         return []
     best, worst = ranked[-1], ranked[0]

@@ -304,7 +304,7 @@ def _conversation_problems(row: Example) -> list[str]:
 def _judge(persona: Persona, row: Example, index: int, facts: DataFacts) -> list[str]:
     """Count the verdicts on one answer; returns the hard items that it breaks."""
     asked = Example(row.id, row.messages[:index], row.tools, row.group, row.meta)
-    decided = [v for v in persona.check(row.messages[index].content, asked) if v.verdict in ("pass", "fail")]
+    decided = [v for v in persona.check_message(row.messages[index], asked) if v.verdict in ("pass", "fail")]
     failed = [v for v in decided if v.verdict == "fail"]
     facts.verdicts += len(decided)
     facts.passed += len(decided) - len(failed)

@@ -22,7 +22,8 @@ def persona_adherence(samples: Sequence[Sample], generate: Generate, config: Any
         persona has no hard items.
 
     An item without a rule is ``unscored``: it is NaN in its own score and left out of the overall one, which says how many
-    there are. A failed generation is NaN for every item that its prompt is subject to.
+    there are. A failed generation is NaN for every item that its prompt is subject to. An answer that calls a tool is left out where
+    the checklist has nothing to say about it yet.
     """
     groups = groups_of(samples)
     verdicts = {sample.id: _check(sample, ctx) for sample in samples}
@@ -56,7 +57,7 @@ def persona_adherence(samples: Sequence[Sample], generate: Generate, config: Any
 
 def _check(sample: Sample, ctx: EvalContext) -> list[Verdict]:
     if not failed(sample):
-        return ctx.persona.check(sample.text, sample.prompt)
+        return ctx.persona.check_message(sample.response.message, sample.prompt)
     # Whether an item applies depends on the prompt alone, so an empty answer tells which items could not be judged.
     asked = ctx.persona.check("", sample.prompt)
     reason = f"generation failed: {sample.response.error}"

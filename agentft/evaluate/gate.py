@@ -159,11 +159,19 @@ def _paired(
     resamples: int,
     minimum: float = 0.0,
 ) -> Paired | None:
-    """Candidate minus champion, turned so that more is better; None where one of them was not measured, or not completely."""
+    """Candidate minus champion, turned so that more is better; None where one of them was not measured, or not completely.
+
+    What does not apply to an answer (the checklist, where it calls a tool) is absent: such prompts are left out for both. Not more
+    than half of them, though: what is hardly ever measured decides nothing.
+    """
     before, after = _values(champion, name, asked), _values(candidate, name, asked)
-    if not before or before.keys() != after.keys() or any(math.isnan(value) for value in (*before.values(), *after.values())):
+    keys = sorted(before.keys() & after.keys())
+    if (
+        not keys
+        or 2 * len(keys) < len(before.keys() | after.keys())
+        or any(math.isnan(value) for value in (*before.values(), *after.values()))
+    ):
         return None
-    keys = sorted(before)
     sign = -1.0 if candidate.scores[name].direction == "lower" else 1.0
     left, right = [sign * before[key] for key in keys], [sign * after[key] for key in keys]
     labels = [groups.get(key, key) for key in keys]
@@ -178,7 +186,12 @@ def _paired(
 def _primary(options: Any, paired: Paired | None, candidate: Measured) -> Condition:
     name, needed = options.primary, options.minimum
     if paired is None or paired.ci is None:
-        return Condition(name, "primary", "missing", f"{name} was not measured on every gate prompt, so nothing can be promoted")
+        return Condition(
+            name,
+            "primary",
+            "missing",
+            f"{name} was not measured on every gate prompt that it applies to, or applies to few, so nothing can be promoted",
+        )
     unit = candidate.scores[name].unit
     low, high = paired.ci
     outcome: Outcome = "pass" if low > needed else "fail" if high <= needed else "inconclusive"

@@ -49,7 +49,8 @@ def judge(prompts: Sequence[Example], responses: Sequence[Response], config: Jud
     for prompt, response in zip(prompts, responses, strict=True):
         if response.finish == "error":
             continue
-        applicable[response.id] = [item for item in items if item.when is None or item.when.applies(prompt)]
+        # An answer that calls a tool goes on after it: nothing can be said yet about how it answers.
+        applicable[response.id] = [item for item in items if not response.calls and (item.when is None or item.when.applies(prompt))]
         for number in range(repeats if applicable[response.id] else 0):
             # Another order in each try: what stands first is favoured by many judges.
             order = Random(f"{ctx.seed}:{response.id}:{number}").sample(applicable[response.id], len(applicable[response.id]))
@@ -119,7 +120,7 @@ def _feedback(
 
 def _verdict(item: Policy, applies: bool, votes: Sequence[tuple[str, str]], tries: int) -> Verdict:
     if not applies:
-        return Verdict(item.id, "n.a.", "does not apply to this prompt", item.severity, item.kind)
+        return Verdict(item.id, "n.a.", "does not apply to this prompt or answer", item.severity, item.kind)
     counts = Counter(verdict for verdict, _ in votes)
     verdict, most = counts.most_common(1)[0] if counts else ("unscored", 0)
     # More than half of all tries, the unreadable ones included: silence is no consent.

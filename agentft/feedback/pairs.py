@@ -6,10 +6,11 @@ Everything is deterministic, and every answer, revision and pair that goes no fu
 from __future__ import annotations
 
 import difflib
+import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentft.feedback.verdicts import Judgement
@@ -32,6 +33,15 @@ class Candidate:
     @property
     def text(self) -> str:
         return self.response.text
+
+    @property
+    def message(self) -> Message:
+        """What is learned from: the answer with the tools that it calls, without space around the text."""
+        return replace(self.response.message, content=self.text.strip())
+
+    @property
+    def failed(self) -> int:
+        return len(self.judgement.failed)
 
 
 @dataclass
@@ -70,9 +80,12 @@ def better(left: Judgement, right: Judgement, options: Any, spread: float = math
 
 
 def to_revise(candidates: Sequence[Candidate], per_prompt: int) -> list[Candidate]:
-    """The answers to one prompt that are worth a revision: those with failed items, most failed items first, no text twice."""
-    failed = [one for one in candidates if one.judgement.failed and one.text.strip()]
-    failed.sort(key=lambda one: (-len(one.judgement.failed), one.id))
+    """The answers to one prompt that are worth a revision: those with failed items, most failed items first, no text twice.
+
+    A revision is a text. In the place of an answer that calls a tool it would be another thing, and is not asked for.
+    """
+    failed = [one for one in candidates if one.failed and one.text.strip() and not one.response.calls]
+    failed.sort(key=lambda one: (-one.failed, one.id))
     chosen, seen = [], set()
     for one in failed:
         key = " ".join(one.text.lower().split())
@@ -117,7 +130,7 @@ def make_pairs(
         if margin > 0:
             found.append(_pair(prompt, revision, original, margin, "revision"))
     if options.from_samples and len(samples) > 1:
-        clean = [one for one in samples if not one.judgement.broken and one.text.strip()]
+        clean = [one for one in samples if not one.judgement.broken and says_something(one.message)]
         if not clean:
             account.drop("no sample without a broken hard item", prompt.id)
         else:
@@ -133,47 +146,60 @@ def make_pairs(
 
 
 def anchor_pairs(
-    prompt: Example, demonstrated: str, samples: Sequence[Candidate], verdicts: Sequence[Verdict], account: Account
+    prompt: Example, demonstrated: Message, samples: Sequence[Candidate], verdicts: Sequence[Verdict], account: Account
 ) -> list[Preference]:
-    """The demonstrated answer over the sample that passes least; of equally poor ones, the one nearest to it in length.
+    """The demonstrated answer over the sample that fails most; of equally poor ones, the one nearest to it in length.
 
     What an expert wrote needs no margin, but may break no hard item. Demonstrations are often much shorter or longer than what a
     model writes, and with nothing else to tell the two apart a length is what would be learned.
     """
     broken = [verdict.item for verdict in verdicts if verdict.verdict == "fail" and verdict.severity == "hard"]
-    others = [one for one in samples if one.text.strip() and one.text.strip() != demonstrated.strip()]
+    chosen = replace(demonstrated, content=demonstrated.content.strip())
+    others = [one for one in samples if says_something(one.message) and said(one.message) != said(chosen)]
     if broken or not others:
         account.drop("demonstration breaks a hard item" if broken else "no sample beside the demonstration", prompt.id)
         return []
-    length, worst = len(words(demonstrated)), _low(sorted(others, key=_rank)).judgement.passed
-    equal = [one for one in others if one.judgement.passed == worst]
+    length, worst = len(words(chosen.content)), _low(sorted(others, key=_rank)).failed
+    equal = [one for one in others if one.failed == worst]
     low = min(equal, key=lambda one: (abs(len(words(one.text)) - length), _rank(one)))
-    ids = low.judgement.feedback_ids
-    chosen, rejected = Message("assistant", demonstrated.strip()), Message("assistant", low.text.strip())
-    return [Preference(f"{prompt.id}#demonstrated>{low.id}", prompt, chosen, rejected, 1.0, "anchor", ids)]
+    return [Preference(f"{prompt.id}#demonstrated>{low.id}", prompt, chosen, low.message, 1.0, "anchor", low.judgement.feedback_ids)]
 
 
-def _rank(one: Candidate) -> tuple[int, float, str]:
-    """The more items passed, the higher; then the critics' scalar; then the id, so that the order is always the same."""
-    return one.judgement.passed, _or_zero(one.judgement.score), one.id
+def says_something(message: Message) -> bool:
+    """Whether there is a text, or a call of a tool."""
+    return bool(message.content.strip() or message.tool_calls)
+
+
+def said(message: Message) -> str:
+    """The text of an answer and the calls in it, so that two answers can be compared."""
+    calls = [json.dumps(dict(call), ensure_ascii=False, sort_keys=True) for call in message.tool_calls]
+    return "\n".join([message.content.strip(), *calls])
+
+
+def _rank(one: Candidate) -> tuple[int, int, float, str]:
+    """The fewer items failed and the more passed, the higher; then the critics' scalar; then the id, so that the order is fixed.
+
+    Failures come first because less is decided about an answer that calls a tool, and that makes it no worse.
+    """
+    return -one.failed, one.judgement.passed, _or_zero(one.judgement.score), one.id
 
 
 def _low(ranked: Sequence[Candidate]) -> Candidate:
-    """The worst of few; of 16 and more the one nearest to two standard deviations below the mean, since the very worst is a freak."""
+    """The worst of few; of 16 and more the one that fails about two standard deviations more than the mean: the very worst is a freak."""
     if len(ranked) < 16:
         return ranked[0]
-    passed = [one.judgement.passed for one in ranked]
-    mean = sum(passed) / len(passed)
-    target = mean - 2 * math.sqrt(sum((value - mean) ** 2 for value in passed) / len(passed))
-    return min(ranked, key=lambda one: (abs(one.judgement.passed - target), one.id))
+    failed = [one.failed for one in ranked]
+    mean = sum(failed) / len(failed)
+    target = mean + 2 * math.sqrt(sum((value - mean) ** 2 for value in failed) / len(failed))
+    return min(ranked, key=lambda one: (abs(one.failed - target), one.id))
 
 
 def _pair(prompt: Example, chosen: Candidate, rejected: Candidate, margin: float, origin: str) -> Preference:
     return Preference(
         f"{chosen.id}>{rejected.id}",
         prompt,
-        Message("assistant", chosen.text.strip()),
-        Message("assistant", rejected.text.strip()),
+        chosen.message,
+        rejected.message,
         round(margin, 4),
         origin,
         (*chosen.judgement.feedback_ids, *rejected.judgement.feedback_ids),
@@ -194,16 +220,16 @@ def keep_pairs(
 
 def _usable(pair: Preference, options: Any, forbidden: Callable[[Example], str], account: Account) -> bool:
     assert pair.chosen is not None and pair.rejected is not None
-    chosen, rejected = pair.chosen.content, pair.rejected.content
+    chosen, rejected = pair.chosen, pair.rejected
     low, high = options.length_ratio
-    ratio = max(1, len(words(chosen))) / max(1, len(words(rejected)))
+    ratio = max(1, len(words(chosen.content))) / max(1, len(words(rejected.content)))
     reason = forbidden(pair.prompt)
-    if not reason and not chosen.strip():
+    if not reason and not says_something(chosen):
         reason = "chosen answer is empty"
-    if not reason and edit_share(rejected, chosen) < options.min_edit:
+    if not reason and chosen.tool_calls == rejected.tool_calls and edit_share(rejected.content, chosen.content) < options.min_edit:
         reason = f"the two differ by less than {options.min_edit:.0%}"
-    # People may answer as long as they like: what they wrote was meant.
-    if not reason and pair.origin != "human" and not low <= ratio <= high:
+    # People may answer as long as they like: what they wrote was meant. And a call of a tool has no length.
+    if not reason and pair.origin != "human" and not _calls(pair) and not low <= ratio <= high:
         reason = f"length ratio outside {low:g} to {high:g}"
     if reason:
         account.drop(reason, pair.id)
@@ -228,7 +254,8 @@ def _distinct(pairs: Sequence[Preference], threshold: float, account: Account) -
     kept: list[tuple[frozenset[str], Preference]] = []
     for pair in pairs:
         assert pair.chosen is not None
-        grams = shingles(pair.chosen.content)
+        # A call with other arguments is another answer.
+        grams = frozenset([said(pair.chosen)]) if pair.chosen.tool_calls else shingles(pair.chosen.content)
         twin = next((other for seen, other in kept if _alike(seen, grams, threshold)), None)
         if twin is not None and not (twin.prompt.id == pair.prompt.id and twin.rejected != pair.rejected):
             account.drop("chosen answer is a near-duplicate", pair.id)
@@ -244,6 +271,10 @@ def _alike(left: frozenset[str], right: frozenset[str], threshold: float) -> boo
     return common >= threshold * (len(left) + len(right) - common)
 
 
+def _calls(pair: Preference) -> bool:
+    return any(message is not None and message.tool_calls for message in (pair.chosen, pair.rejected))
+
+
 def _balanced(pairs: Sequence[Preference], limit: float, account: Account) -> list[Preference]:
     """Leave out the most one-sided pairs until chosen and rejected are about equally long on average.
 
@@ -253,7 +284,7 @@ def _balanced(pairs: Sequence[Preference], limit: float, account: Account) -> li
 
     def gap(pair: Preference) -> int:
         assert pair.chosen is not None and pair.rejected is not None
-        return len(words(pair.chosen.content)) - len(words(pair.rejected.content))
+        return 0 if _calls(pair) else len(words(pair.chosen.content)) - len(words(pair.rejected.content))
 
     total = sum(gap(pair) for pair in kept)
     length = sum(len(words(pair.rejected.content)) for pair in kept if pair.rejected)

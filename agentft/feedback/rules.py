@@ -14,7 +14,8 @@ def rules(prompts: Sequence[Example], responses: Sequence[Response], config: Any
     """One verdict per checklist item; items without a rule are ``unscored``, for another critic to decide.
 
     A failed generation is a feedback with ``error``. An answer that was cut at the length limit fails the hard item
-    ``ends`` (see :data:`ENDS`): whatever it says, it must not be learned from.
+    ``ends`` (see :data:`ENDS`): whatever it says, it must not be learned from. Of an answer that calls a tool, little else is
+    decided: see :meth:`~agentft.persona.Persona.check_message`.
     """
     return [_judge(prompt, response, ctx.persona) for prompt, response in zip(prompts, responses, strict=True)]
 
@@ -30,7 +31,7 @@ def _judge(prompt: Example, response: Response, persona: Persona) -> Feedback:
         return Feedback(name, response.id, "rules", error=response.error or "no answer")
     ended = response.finish == "stop"
     verdicts = [
-        *persona.check(response.text, prompt),
+        *persona.check_message(response.message, prompt),
         Verdict(ENDS, "pass" if ended else "fail", "" if ended else "cut at the length limit", "hard", "form"),
     ]
     return Feedback(name, response.id, "rules", tuple(verdicts), critique(verdicts, persona))

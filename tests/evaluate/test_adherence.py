@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -45,6 +46,14 @@ def test_a_failed_generation_is_unscored_where_the_item_applies(make_sample: Any
     assert scores["hard-violations"].unscored == 2 and scores["hard-violations"].value == 0.0
     assert set(scores["persona-adherence/refund"].per_sample) == {"c"} and math.isnan(scores["persona-adherence/refund"].value)
     assert "out of memory" in scores["persona-adherence"].details["b"][0]["evidence"]
+
+
+def test_an_answer_that_calls_a_tool_is_left_out(make_sample: Any, make_context: Any, no_generation: Any) -> None:
+    call = make_sample("b", "")
+    call = replace(call, response=replace(call.response, calls=({"name": "get_order", "arguments": {}},)))
+    scores = persona_adherence([make_sample("a", "Anything else?"), call], no_generation, None, make_context())
+    assert all(set(score.per_sample) <= {"a"} and score.unscored == 0 for score in scores)
+    assert scores[0].details["b"][0]["verdict"] == "n.a." and "calls a tool" in scores[0].details["b"][0]["evidence"]
 
 
 def test_items_without_a_rule_are_unscored_and_named(make_persona: Any, make_sample: Any, make_context: Any, no_generation: Any) -> None:

@@ -101,6 +101,13 @@ def test_what_was_not_measured_counts_as_a_failure():
     hole = arm("a", 0.1, p=Score("persona-adherence", 0.8, 199, per_sample=dict(zip(PROMPTS, holes, strict=True))))
     decision = judged(hole)
     assert decision.state == "rejected" and "was not measured on every gate prompt" in decision.sentence
+    # What does not apply to an answer is absent; while both have most prompts in common, they are compared on those.
+    values = dict(arm("a", 0.05).scores["persona-adherence"].per_sample)
+    some, few = ({key: value for key, value in values.items() if int(key[1:]) >= first} for first in (20, 120))
+    partly = judged(arm("a", 0.05, p=Score("persona-adherence", 0.8, len(some), per_sample=some)))
+    assert (partly.state, partly.n) == ("promoted", 180)
+    hardly = judged(arm("a", 0.05, p=Score("persona-adherence", 0.8, len(few), per_sample=few)))
+    assert hardly.state == "rejected" and "applies to few" in hardly.sentence
     bare = Measured("a", {"persona-adherence": arm("a", 0.1).scores["persona-adherence"]})
     assert judged(bare).state == "rejected"
 

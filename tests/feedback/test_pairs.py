@@ -18,11 +18,13 @@ def prompt(name: str = "p1", group: str | None = None) -> Example:
     return Example(name, (Message("user", f"Question {name}?"),), group=group)
 
 
-def candidate(name: str, text: str, passed: str = "", failed: str = "", hard: str = "", score: float = float("nan")) -> making.Candidate:
+def candidate(
+    name: str, text: str, passed: str = "", failed: str = "", hard: str = "", score: float = float("nan"), calls: tuple = ()
+) -> making.Candidate:
     verdicts = [Verdict(item, "pass") for item in passed] + [Verdict(item, "fail") for item in failed]
     verdicts += [Verdict(item, "fail", severity="hard") for item in hard]
     scores = {} if score != score else {"reward": score}
-    return making.Candidate(Response(name, text), Judgement(name, tuple(verdicts), scores, {}, (f"{name}@rules",), ""))
+    return making.Candidate(Response(name, text, calls=calls), Judgement(name, tuple(verdicts), scores, {}, (f"{name}@rules",), ""))
 
 
 def test_a_revision_is_kept_only_if_it_is_strictly_better_with_the_smallest_edit():
@@ -125,16 +127,57 @@ def test_edit_share_is_of_characters():
     assert 0 < making.edit_share("退货请在我的订单申请", "退款请在我的订单申请") < 0.2
 
 
+def says(text: str, *calls: dict) -> Message:
+    return Message("assistant", text, tool_calls=calls)
+
+
 def test_a_demonstration_is_preferred_to_the_worst_sample_unless_it_breaks_a_hard_item():
     account = making.Account()
     samples = [candidate("p1#0", "fine", "ab"), candidate("p1#1", "poor", "", "ab")]
-    (pair,) = making.anchor_pairs(prompt(), " as the expert said ", samples, [Verdict("a", "fail")], account)
+    (pair,) = making.anchor_pairs(prompt(), says(" as the expert said "), samples, [Verdict("a", "fail")], account)
     assert (pair.chosen.content, pair.rejected.content, pair.origin) == ("as the expert said", "poor", "anchor")
-    assert making.anchor_pairs(prompt(), "no", samples, [Verdict("h", "fail", severity="hard")], account) == []
-    assert making.anchor_pairs(prompt(), "poor", samples[1:], [], account) == []
+    assert making.anchor_pairs(prompt(), says("no"), samples, [Verdict("h", "fail", severity="hard")], account) == []
+    assert making.anchor_pairs(prompt(), says("poor"), samples[1:], [], account) == []
     assert account.drops == {"demonstration breaks a hard item": 1, "no sample beside the demonstration": 1}
     samples.append(candidate("p1#2", "poor but long enough", "", "ab"))
-    assert making.anchor_pairs(prompt(), "as the expert said", samples, [], account)[0].rejected.content == "poor but long enough"
+    assert making.anchor_pairs(prompt(), says("as the expert said"), samples, [], account)[0].rejected.content == "poor but long enough"
+
+
+LOOK = {"name": "get_order", "arguments": {"order": "NW-1"}}
+
+
+def test_an_answer_that_calls_a_tool_is_learned_with_its_call():
+    """Of a call little is decided: it is neither better nor worse than a text that fails items, and never the text without it."""
+    account = making.Account()
+    calling = candidate("p1#0", " One moment. ", "e", calls=(LOOK,))
+    cut = candidate("p1#1", "It is on its way to you since the day before", "ab", "c", hard="e")
+    good = candidate("p1#2", "It is on its way.", "abce")
+    (pair,) = making.make_pairs(prompt(), [calling, cut], {}, OPTIONS, account)
+    assert pair.chosen == says("One moment.", LOOK) and pair.rejected == says(cut.text)
+    (pair,) = making.make_pairs(prompt(), [calling, cut, good], {}, OPTIONS, account)
+    assert (pair.chosen.content, pair.rejected.content) == (good.text, cut.text)
+    assert making.make_pairs(prompt(), [calling, good], {}, OPTIONS, account) == []
+    assert making.to_revise([candidate("p1#0", "One moment.", "", "a", calls=(LOOK,))], 8) == []
+
+
+def test_a_demonstrated_call_stands_against_other_answers_and_not_against_itself():
+    samples = [candidate("p1#0", "I do not know.", "", "ab"), candidate("p1#1", "", "e", calls=(LOOK,))]
+    (pair,) = making.anchor_pairs(prompt(), says("", LOOK), samples, [], making.Account())
+    assert (pair.chosen, pair.rejected) == (says("", LOOK), says("I do not know."))
+    assert making.anchor_pairs(prompt(), says("", LOOK), samples[1:], [], making.Account()) == []
+    other = {**LOOK, "arguments": {"order": "NW-2"}}
+    (pair,) = making.anchor_pairs(prompt(), says("", other), samples[1:], [], making.Account())
+    assert (pair.chosen, pair.rejected) == (says("", other), says("", LOOK))
+
+
+def test_calls_pass_the_filters_that_look_at_texts():
+    account = making.Account()
+    calls = [{**LOOK, "arguments": {"order": f"NW-{n}"}} for n in range(3)]
+    pairs = [Preference(f"x{n}", prompt(f"p{n}"), says("", calls[n]), says(TEXT), 1.0, "anchor") for n in range(3)]
+    again = Preference("x3", prompt("p3"), says("", calls[0]), says("No."), 1.0, "anchor")
+    same = Preference("x4", prompt("p4"), says("Wait a moment, please.", calls[0]), says("Wait a moment, please.", calls[0]), 1.0, "anchor")
+    assert making.keep_pairs([*pairs, again, same], OPTIONS, account) == pairs
+    assert account.drops == {"chosen answer is a near-duplicate": 1, f"the two differ by less than {OPTIONS.min_edit:.0%}": 1}
 
 
 def test_form_is_not_bought_with_substance():

@@ -56,6 +56,18 @@ def test_the_rules_critic_says_what_failed_in_words():
     assert failed.error == "out of memory" and not failed.verdicts
 
 
+def test_an_answer_that_calls_a_tool_goes_on_and_is_not_held_to_the_wording():
+    call = {"name": "get_order", "arguments": {}}
+    silent, rude, cut = rules(
+        Response("a", "", calls=(call,)),
+        Response("b", "Damn, let me look for that order of yours.", calls=(call,)),
+        Response("c", "", finish="length", calls=(call,)),
+    )
+    assert [v.verdict for v in silent.verdicts] == ["n.a.", "n.a.", "n.a.", "pass"] and silent.critique == ""
+    assert [v.verdict for v in rude.verdicts] == ["n.a.", "fail", "n.a.", "pass"]
+    assert combine([cut])["c"].broken == ("ends",)
+
+
 def test_chinese_feedback_is_chinese():
     persona = Persona.from_dict({**PERSONA.to_dict(), "language": "zh"})
     catalog = Host(allow=()).catalog
