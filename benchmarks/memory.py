@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py                         # SmolLM2-135M, LoRA and full, several numbers of tokens
     python benchmarks/memory.py --device cuda --tokens 2048 8192 32768
-    python benchmarks/memory.py --model FOLDER --strategies lora
+    python benchmarks/memory.py --model FOLDER --strategies lora:bfloat16 generate:float32
 
 Each measurement is a process of its own. On a CPU the peak is VmHWM of the process minus what it held before the model was loaded; on CUDA
 it is `max_memory_allocated`. A training step is two optimiser steps of AdamW on one row of `tokens` tokens with a label on every fourth.
@@ -51,7 +51,7 @@ def child(model: str, what: str, dtype: str, device: str, tokens: int, rows: int
     torch.ones(64, 64, dtype=getattr(torch, dtype)) @ torch.ones(64, 64, dtype=getattr(torch, dtype))  # what libraries allocate once
     before = held()["VmRSS"]
     if what == "generate":
-        found = memory.generation(shape, profile, rows, tokens // rows)
+        found = memory.generation(shape, profile, rows, tokens // rows // 2, tokens // rows // 2)
         run = _generate(ref, profile, rows, tokens // rows)
     else:
         strategy = Strategy.model_validate(what)
@@ -121,7 +121,9 @@ def measure(model: str, what: str, dtype: str, device: str, tokens: int, rows: i
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--model", default="smollm2-135m")
-    options.add_argument("--strategies", nargs="+", default=["lora", "full", "generate"])
+    options.add_argument(
+        "--strategies", nargs="+", default=["lora", "full", "generate"], help="with a dtype of its own behind a colon, if need be"
+    )
     options.add_argument("--dtypes", nargs="+", default=["bfloat16", "float32"])
     options.add_argument("--tokens", nargs="+", type=int, default=[512, 2048, 4096])
     options.add_argument("--device", default="cpu")
@@ -133,8 +135,9 @@ def main() -> None:
         return
     lines = []
     print(f"{'what':>9} {'dtype':>9} {'tokens':>7} {'estimate MB':>12} {'peak MB':>9} {'ratio':>6}")
-    for what in given.strategies:
-        for dtype in given.dtypes:
+    for strategy in given.strategies:
+        what, _, own = strategy.partition(":")
+        for dtype in [own] if own else given.dtypes:
             for tokens in given.tokens:
                 found = measure(given.model, what, dtype, given.device, tokens)
                 ratio = found["estimate"] / found["peak"]

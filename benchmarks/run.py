@@ -82,8 +82,8 @@ CASES = [
     Case(
         "memory",
         "memory.py",
-        "--strategies lora generate --dtypes bfloat16 --tokens 512 2048 4096",
-        "--strategies lora --dtypes bfloat16 --tokens 128",
+        "--strategies lora:bfloat16 generate:float32 --tokens 512 2048 4096",
+        "--strategies lora:bfloat16 --tokens 128",
         3,
     ),
 ]

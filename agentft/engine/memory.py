@@ -1,8 +1,9 @@
 """How much memory training and generation take, from a model's configuration and numbers of tokens; nothing is loaded.
 
 The formulas count what autograd keeps in a decoder layer of the Llama kind (RMSNorm, rotary positions, attention that keeps its output and
-the log-sum-exp instead of a T x T matrix, a gated MLP). `benchmarks/memory.py` puts the estimates beside real peaks; a slow test holds that
-of a training step within 25 %. That of generation is a lower bound: it knows nothing of what a loop allocates beside its cache.
+the log-sum-exp instead of a T x T matrix, a gated MLP), and what the loop of :mod:`agentft.engine.decode` allocates. `benchmarks/memory.py`
+puts the estimates beside real peaks; slow tests hold those of a training step and of generation in float32 within 25 %. For generation in
+bfloat16 on a CPU the estimate is low, by up to 30 %: the library that multiplies there takes memory of its own.
 """
 
 from __future__ import annotations
@@ -169,18 +170,30 @@ def training(
     return Memory(weights, states, gradients + twice, activations, logits)
 
 
-def generation(shape: Shape, profile: Profile, rows: int, own_tokens: int, shared_tokens: int = 0) -> Memory:
-    """What generation needs at least: weights, the shared keys and values once, those of each row, logits of one token per row.
+def generation(shape: Shape, profile: Profile, rows: int, prompt_tokens: int, new_tokens: int, shared_tokens: int = 0) -> Memory:
+    """Peak of greedy generation in agentft's own loop: weights and what is copied of them, keys and values, the widest moment of a pass.
 
     Args:
         rows: generated at the same time.
-        own_tokens: of a row: prompt behind what is shared, and answer.
-        shared_tokens: what all rows begin with.
+        prompt_tokens: of a row, behind what is shared.
+        new_tokens: of an answer at most.
+        shared_tokens: what all rows begin with; their keys and values are kept once.
     """
+    from agentft.engine.decode import PREFILL_TOKENS
+    from agentft.engine.generate import PACK_TOKENS
+    from agentft.engine.window import SLACK
+
     size = SIZES[profile.decode_dtype]
-    cache = 2 * shape.layers * shape.keys * size * (shared_tokens + rows * own_tokens)
-    widest = 2 * max(shape.intermediate * 2, shape.queries * 3) * size * max(shared_tokens, rows * own_tokens // 2)
-    return Memory(shape.parameters * size, activations=cache + widest, logits=rows * shape.vocabulary * (size + 4))
+    packed = profile.device == "cpu" and profile.decode_dtype == "float32" and rows * new_tokens >= PACK_TOKENS
+    copies = size * (shape.layers * shape.linear + shape.vocabulary * shape.hidden) if packed else 0
+    cache = 2 * shape.layers * shape.keys * size * (shared_tokens + rows * (prompt_tokens + new_tokens + SLACK))
+    # A prefill of rows that take turns, or the shared tokens, which run at once: the MLP's four tensors, or scores and their softmax.
+    at_once = min(rows, max(1, PREFILL_TOKENS // max(1, prompt_tokens))) * prompt_tokens
+    mlp = (4 if shape.gated else 2) * shape.intermediate * size
+    scores = 2 * 4 * shape.heads * prompt_tokens
+    widest = max(at_once * max(mlp, scores), shared_tokens * mlp) + max(at_once, shared_tokens) * 3 * shape.hidden * size
+    logits = rows * shape.vocabulary * (size + 4)
+    return Memory(shape.parameters * size + copies, activations=cache + widest, logits=logits)
 
 
 def tokens_that_fit(
