@@ -345,7 +345,7 @@ def answers_table(cases: Sequence[Mapping[str, Any]], key: str, name: str) -> st
 def rows_growth(results: Results) -> str:
     found = {size: results.get(name) for name, size in SIZES.items() if name in results.files}
     steps = next(iter(results.cases("sft")), None)
-    text = [f"Rendering, masking and tokenising conversations. {results.command(*SIZES)}" if found else f"Data path: {NOT}."]
+    text = [f"Rendering, masking and tokenising conversations.\n\n{results.command(*SIZES)}" if found else f"Data path: {NOT}."]
     if found:
         ways = dict.fromkeys(way for one in found.values() for way in one["ways"])
         panels = {

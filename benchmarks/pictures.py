@@ -51,7 +51,7 @@ def lines(file: Path, panels: Mapping[str, Mapping[str, Sequence[tuple[float, fl
             if log and max(values) >= 10 * min(values) > 0:
                 place.set_yscale("log")
             else:
-                place.set_ylim(bottom=0)
+                place.set_ylim(0, 1.35 * max(values))  # room for the legend above the lines
             if log:
                 place.set_xscale("log")
             else:
