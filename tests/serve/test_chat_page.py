@@ -20,7 +20,10 @@ from agentft.records import Example, Message
 from agentft.serve import chat_page, feedback_api
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)"),
+]
 # For a person who wants to look: the pictures are kept where this points to.
 PICTURES = os.environ.get("AGENTFT_SCREENSHOTS")
 EVIL = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> & **bold** [x](javascript:alert(1))"
