@@ -26,7 +26,7 @@ RECIPE = """\
 name: sky
 model: {model}
 persona: persona.yaml
-data: {{sources: [{{use: jsonl, path: talks.jsonl}}], transforms: [], split: {{validation: 0, test: 0.1, by: group, seed: 3}}}}
+data: {{sources: [{{use: jsonl, path: talks.jsonl}}], transforms: [], split: {{validation: 0, test: 0.2, by: group, seed: 3}}}}
 train: [{{use: sft, strategy: full, epochs: {epochs}, batch_size: 4, learning_rate: 5e-3, warmup: 0.0}}]
 generation: {{max_new_tokens: 70, batch_size: 4}}
 evaluate: [persona-adherence]
@@ -93,3 +93,40 @@ def test_a_trained_agent_calls_the_function_and_says_what_it_answered(job):
     result = CliRunner().invoke(cli, ["chat", "sky", "--runs", str(job / "runs"), "-m", "Sky 50?"])
     assert result.exception is None, result.output
     assert result.output.splitlines() == ['  forecast({"day": 1})', "  -> Day 1: dry.", "sky  It is dry."]
+
+
+REFINE = """\
+seed: 1
+refine:
+  prompts: [{use: jsonl, path: practice.jsonl}]
+  sampling: {candidates: 1}
+  revision: {model: none}
+  pairs: {anchors: true, near_duplicate: 1.0}
+  train: {use: dpo, epochs: 1, batch_size: 4, learning_rate: 1e-3}
+  min_yield: 0.0
+  gate: {minimum: -1.0, length_ratio: [0.001, 1000], distinct_drop: 1.0, stop_drop: 1.0, new_hard_failures: 1000, min_prompts: 2}
+"""
+
+
+def test_a_round_learns_demonstrated_calls_as_calls(job):
+    calls = [{"name": "forecast", "arguments": {"day": number}} for number in range(20, 26)]
+    practice = [
+        {
+            "id": f"q{number}",
+            "messages": [{"role": "user", "content": f"Sky {number}?"}, {"role": "assistant", "content": "", "tool_calls": [call]}],
+        }
+        for number, call in enumerate(calls, 20)
+    ]
+    (job / "practice.jsonl").write_text("\n".join(map(json.dumps, practice)), "utf-8")
+    recipe = RECIPE.format(model=job / "model", epochs=1).replace("max_new_tokens: 70", "max_new_tokens: 8") + REFINE
+    (job / "recipe.yaml").write_text(recipe, "utf-8")
+    result = CliRunner().invoke(cli, ["refine", str(job / "recipe.yaml"), "--runs", str(job / "runs"), "--json"])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.output
+    found = json.loads(result.stdout)["rounds"][0]["stages"]
+    stages = job / "runs" / "stages"
+    pairs = [json.loads(line) for line in (stages / found["round-1-pairs"] / "pairs.jsonl").read_text("utf-8").splitlines()]
+    assert [pair["chosen"]["tool_calls"] for pair in pairs] == [[call] for call in calls]
+    (rows,) = (stages / folder for name, folder in found.items() if name.startswith("round-1-rows"))
+    tokenizer = load_tokenizer(ModelRef(str(job / "model"), str(job / "model"), "0" * 64, "folder"))
+    learned = [tokenizer.decode(json.loads(line)["chosen_ids"]) for line in (rows / "pairs.jsonl").read_text("utf-8").splitlines()]
+    assert sorted(learned) == [f"<tool_call>\n{json.dumps(call)}\n</tool_call><|im_end|>" for call in calls]
