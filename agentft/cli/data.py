@@ -40,6 +40,8 @@ def command(recipe: str, overrides: tuple[str, ...], runs: str, shown: int, as_j
     rows = [[s["name"], s["rows_in"], s["rows_out"], _reasons(s["drops"]), _reasons(s.get("changes", {}))] for s in account["steps"]]
     table(["step", "in", "out", "dropped", "changed"], rows)
     click.echo("split: " + ", ".join(f"{part} {count}" for part, count in account["splits"].items()))
+    for warning in account.get("warnings", ()):
+        click.secho(f"! {warning}", fg="yellow")
     if account.get("card"):
         from agentft.data.card import card_text
 

@@ -1,4 +1,4 @@
-"""``agentft init``: a folder with a persona of one's own and a recipe that runs as it is."""
+"""``agentft init``: a folder with a recipe that runs as it is: for a persona of one's own, or for a task without one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agentft.check import missing
+from agentft.cli import init_tasks
 from agentft.cli.common import make_host
 from agentft.errors import UserError
 
@@ -83,18 +84,43 @@ BUILTIN_EVALUATORS = (
 
 @click.command("init")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--persona", default="assistant", show_default=True, help="Persona to start from (see: agentft personas list).")
-@click.option("--model", default="smollm2-135m", show_default=True, help="Bundled name, hub id, folder or .gguf file.")
+@click.option("--persona", help="Persona to start from (see: agentft personas list).  [default: assistant]")
+@click.option(
+    "--task",
+    type=click.Choice(["chat", *init_tasks.STARTS]),
+    default="chat",
+    show_default=True,
+    help=f"What the model is to do: chat as a persona; {'; '.join(f'{name}: {start.says}' for name, start in init_tasks.STARTS.items())}.",
+)
+@click.option("--model", help="Bundled name, hub id, folder or .gguf file.  [default: smollm2-135m; minilm to predict labels]")
 @click.option("--force", is_flag=True, help="Overwrite files that are there.")
-def command(folder: Path, persona: str, model: str, force: bool) -> None:
-    """Start a recipe in FOLDER: recipe.yaml, and persona.yaml for you to change.
+def command(folder: Path, persona: str | None, task: str, model: str | None, force: bool) -> None:
+    """Start a recipe in FOLDER: recipe.yaml, and what you change first: persona.yaml, or for a task some rows.
 
     A persona of a plugin brings the plugin's data, prompts and evaluators; with a built-in one, put your
     conversations into conversations.jsonl.
     """
+    name = "-".join(folder.resolve().name.lower().replace("_", " ").split())
+    if task != "chat":
+        if persona is not None:
+            raise UserError(f"--task {task} needs no persona: leave out --persona, or the task to chat")
+        files = init_tasks.files(task, str(folder), name, model)
+    else:
+        files = _chat(folder, name, persona or "assistant", model or "smollm2-135m")
+    there = [file for file in files if (folder / file).exists()]
+    if there and not force:
+        raise UserError(f"{folder / there[0]} is already there (use --force to overwrite, or another folder)")
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, text in files.items():
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_text(text, encoding="utf-8")
+        click.echo(f"wrote {folder / file}")
+    click.echo(f"next: agentft check {folder}/recipe.yaml, then agentft run {folder}/recipe.yaml")
+
+
+def _chat(folder: Path, name: str, persona: str, model: str) -> dict[str, str]:
     catalog = make_host().catalog
     entry = catalog.get("persona", persona)
-    name = "-".join(folder.resolve().name.lower().replace("_", " ").split())
     namespace = persona.partition("/")[0] if "/" in persona else ""
     files = {
         "persona.yaml": PERSONA.format(name=name, parent=persona, summary=entry.spec.summary),
@@ -102,14 +128,7 @@ def command(folder: Path, persona: str, model: str, force: bool) -> None:
     }
     if not namespace:
         files["conversations.jsonl"] = "".join(_row(question, answer) for question, answer in CONVERSATIONS)
-    there = [file for file in files if (folder / file).exists()]
-    if there and not force:
-        raise UserError(f"{folder / there[0]} is already there (use --force to overwrite, or another folder)")
-    folder.mkdir(parents=True, exist_ok=True)
-    for file, text in files.items():
-        (folder / file).write_text(text, encoding="utf-8")
-        click.echo(f"wrote {folder / file}")
-    click.echo(f"next: agentft check {folder}/recipe.yaml, then agentft run {folder}/recipe.yaml")
+    return files
 
 
 def _row(question: str, answer: str) -> str:

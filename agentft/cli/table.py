@@ -1,7 +1,7 @@
 """Names of the built-in commands and the lines that ``agentft --help`` shows. Plain data: a help page imports this only."""
 
 COMMANDS = {
-    "init": "Start a recipe for a persona in a new folder",
+    "init": "Start a recipe for a persona, or for a task, in a new folder",
     "check": "Find every mistake in a recipe before anything runs",
     "data": "Preview what a recipe will train on",
     "run": "Do everything that a recipe says",

@@ -42,7 +42,10 @@ class Step:
 
 @dataclass
 class Account:
-    """Rows in, out and dropped by reason for each step, as the report and ``agentft data`` show them."""
+    """Rows in, out and dropped by reason for each step, as the report and ``agentft data`` show them.
+
+    ``warnings``: what was asked for and could not be had, in words.
+    """
 
     sources: list[dict[str, Any]] = field(default_factory=list)
     steps: list[dict[str, Any]] = field(default_factory=list)
@@ -50,9 +53,11 @@ class Account:
     dropped: list[dict[str, str]] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     card: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"sources": self.sources, "steps": self.steps, "splits": self.splits, "dropped": self.dropped, "card": self.card}
+        names = ("sources", "steps", "splits", "dropped", "card", "warnings")
+        return {name: getattr(self, name) for name in names}
 
 
 def prepare(
@@ -245,7 +250,15 @@ class _Preparation:
             ((key_of(row, options["by"]), stratum_of(row, options.get("stratify"))) for row in rows),
             ((_pair_key(one, options["by"]), stratum_of(one.prompt, options.get("stratify"))) for one in preferences),
         )
-        return assign(keys, validation=options["validation"], test=options["test"], seed=options["seed"])
+        place = assign(keys, validation=options["validation"], test=options["test"], seed=options["seed"])
+        for part in ("validation", "test"):
+            if place and options[part] > 0 and part not in place.values():
+                groups = "one group" if len(place) == 1 else f"{len(place)} groups"
+                text = (
+                    f"data.split asks for {options[part]:.0%} as {part}, but that part is empty: all rows are of {groups}, which stay whole"
+                )
+                self.account.warnings.append(text + (" (by: id divides them row by row)" if options["by"] == "group" else ""))
+        return place
 
     def write_parts(
         self, rows: Spool, place: Mapping[str, str], by: str, validation: Spool, train: Spool | None, trained: set[int]

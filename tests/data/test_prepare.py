@@ -108,6 +108,16 @@ def test_max_test_is_a_seeded_choice_of_divided_rows(tmp_path):
     assert found[0] == found[1] and len(set(found[0])) == 10 and all(name.startswith("t") for name in found[0])
 
 
+def test_a_part_that_cannot_be_had_is_said(tmp_path):
+    account = run(tmp_path, [talk(f"r{n}", group="one story") for n in range(8)])
+    assert (account.splits["train"], account.splits["test"]) == (8, 0)
+    validation, test = account.warnings
+    assert "asks for 10% as test, but that part is empty: all rows are of one group" in test and "by: id" in test
+    assert "as validation" in validation
+    (tmp_path / "more").mkdir()
+    assert run(tmp_path / "more", [talk(f"r{n}") for n in range(8)]).warnings == []
+
+
 def test_nothing_left_says_why(tmp_path):
     with pytest.raises(DataError, match=r"no row is left to train on; 2 rows read; dropped: 2 no answer to learn from"):
         run(tmp_path, [ask("a", "x"), ask("b", "y")])
