@@ -25,7 +25,8 @@ class Comparison:
         base, tuned: means over the samples that were scored for *both*, so that ``difference = tuned - base`` holds. For
             corpus-level scores (BLEU, chrF, distinct-2) these are means of the per-sample values, whereas
             ``base_value`` and ``tuned_value`` are the corpus figures, each over everything its own agent was scored on.
-        ci: 95 % interval of the difference, clusters resampled; base_ci, tuned_ci: of the two means. p: two-sided, see ``test``.
+        ci: 95 % interval of the difference, clusters resampled; base_ci, tuned_ci: of the two means, or of the corpus figures.
+        p: two-sided, see ``test``.
         adjusted_p: Holm over the score's family (see :func:`compare`); None where nothing is tested.
         n: number of pairs. unscored_base, unscored_tuned: samples that ought to have been scored and were not.
         smallest_detectable: true difference that this many prompts would show with 80 % power (absolute; NaN if unknown).
@@ -141,6 +142,8 @@ def _compare_one(
         unit=known.unit,
         base_value=base_value,
         tuned_value=tuned_value,
+        base_ci=base.ci if base and corpus_only else None,
+        tuned_ci=tuned.ci if tuned and corpus_only else None,
         summary=known.summary,
     )
     if not pairs:

@@ -19,6 +19,8 @@ from agentft.records import Sample, Score
 from agentft.text import cjk_share, words
 from agentft.validation import Model
 
+RESAMPLES = 1000  # of a corpus figure; sacrebleu's default
+
 
 class BleuConfig(Model):
     """Options of ``bleu``."""
@@ -62,7 +64,9 @@ def bleu_tokenizer(references: Sequence[str], language: str) -> Literal["13a", "
 
 
 def bleu(samples: Sequence[Sample], generate: Generate, config: BleuConfig | None, ctx: EvalContext) -> list[Score]:
-    """BLEU-4 (Papineni et al. 2002; sacrebleu). Value: corpus BLEU, 0 to 100; per sample: sentence BLEU, exponential smoothing."""
+    """BLEU-4 (Papineni et al. 2002; sacrebleu). Value: corpus BLEU, 0 to 100, with a bootstrap interval by clusters; per sample:
+    sentence BLEU, exponential smoothing.
+    """
     chosen = with_reference(samples)
     wanted = config.tokenize if config else "auto"
     tokenize = bleu_tokenizer([sample.reference or "" for sample in chosen], ctx.language) if wanted == "auto" else wanted
@@ -78,7 +82,9 @@ def bleu_metric(tokenize: str, *, sentence: bool = False) -> Any:
 
 
 def chrf(samples: Sequence[Sample], generate: Generate, config: Any, ctx: EvalContext) -> list[Score]:
-    """chrF2 (Popovic 2015; sacrebleu): character n-grams, the same for every language. Value: corpus, 0 to 100; per sample: sentence."""
+    """chrF2 (Popovic 2015; sacrebleu): character n-grams, the same for every language. Value: corpus, 0 to 100, with a bootstrap interval
+    by clusters; per sample: sentence.
+    """
     metric = chrf_metric()
     return [_corpus_score("chrf", with_reference(samples), metric, metric, ctx, "corpus chrF2; compared: mean of sentence chrF2")]
 
@@ -136,6 +142,18 @@ def ter_metric(*, chinese: bool) -> Any:
 
 def _corpus_score(name: str, chosen: Sequence[Sample], sentence: Any, corpus: Any, ctx: EvalContext, summary: str) -> Score:
     values = per_sample(chosen, lambda sample: float(sentence.sentence_score(sample.text, [sample.reference]).score))
-    answered = [sample for sample in chosen if not failed(sample)]
-    value = corpus.corpus_score([s.text for s in answered], [[s.reference for s in answered]]).score if answered else None
-    return score_from(name, values, groups_of(chosen), seed=ctx.seed, value=value, unit="points", summary=summary)
+    answered = sorted((sample for sample in chosen if not failed(sample)), key=lambda sample: sample.id)
+    groups = groups_of(chosen)
+    value, ci = None, None
+    if answered:
+        # What sacrebleu's own significance tests are made of: the counts of each sentence, whose sums make the corpus figure.
+        counts = corpus._extract_corpus_statistics([s.text for s in answered], [[s.reference for s in answered]])
+        parts = np.array(counts, dtype=np.float64)
+
+        def scores(sums: Any) -> Any:
+            return np.array([[corpus._compute_score_from_stats(row).score] for row in sums.round().astype(int).tolist()])
+
+        value = float(scores(parts.sum(axis=0, keepdims=True))[0, 0])
+        labels = [groups[sample.id] for sample in answered]
+        ci = statistic_ci(scores, parts, labels, seed=ctx.seed, resamples=RESAMPLES, method="percentile")[0]
+    return score_from(name, values, groups, seed=ctx.seed, value=value, ci=ci, unit="points", summary=summary)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from agentft.contracts import EvalContext, Generate
 from agentft.errors import DataError
 from agentft.evaluate.common import NAN, score_from
+from agentft.evaluate.statistics import statistic_ci
 from agentft.records import Sample, Score
 
 
@@ -17,8 +20,8 @@ def perplexity(samples: Sequence[Sample], generate: Generate, config: Any, ctx: 
     """Perplexity and, for the comparison, the negative log-likelihood that it is made of; both over supervised tokens only.
 
     Returns:
-        ``perplexity``: exp(total NLL / total tokens), one figure for the corpus, lower is better. It carries no per-sample
-            values on purpose: a mean of per-example perplexities is ruled by the few worst examples, and differences
+        ``perplexity``: exp(total NLL / total tokens), one figure for the corpus with a bootstrap interval, lower is better. It carries
+            no per-sample values on purpose: a mean of per-example perplexities is ruled by the few worst examples, and differences
             of perplexities have no stable unit.
         ``perplexity/nll``: mean over examples of NLL per token (nats, lower is better). This is what is paired and
             tested: a difference of -0.1 means that the typical example's perplexity fell by the factor exp(-0.1).
@@ -34,14 +37,12 @@ def perplexity(samples: Sequence[Sample], generate: Generate, config: Any, ctx: 
     note = "" if ctx.logprobs else "; not computed: there is no model in process"
     values = {} if ctx.logprobs else {example.id: NAN for example in examples}
     details: dict[str, dict[str, float]] = {}
-    total, tokens = 0.0, 0
     for example, (logprob, count) in zip(examples, found, strict=bool(ctx.logprobs)):
         if count == 0:
             continue
         values[example.id] = -logprob / count if math.isfinite(logprob) else NAN
         if math.isfinite(logprob):
             details[example.id] = {"nll": -logprob, "tokens": count}
-            total, tokens = total - logprob, tokens + count
     infinite = sum(math.isnan(value) for value in values.values())
     if ctx.logprobs and infinite:
         note = f"; {infinite} examples without a finite probability left out"
@@ -56,18 +57,24 @@ def perplexity(samples: Sequence[Sample], generate: Generate, config: Any, ctx: 
         summary=f"mean negative log-likelihood per token of a held-out answer{note}",
         details=details,
     )
-    whole = Score(
-        "perplexity",
-        perplexity_of(total, tokens),
-        len(details),
-        "lower",
-        unit="perplexity",
-        summary=f"perplexity of held-out answers; compared through perplexity/nll{note}",
-    )
-    return [whole, of_examples]
+    summary = f"perplexity of held-out answers; compared through perplexity/nll{note}"
+    return [whole_score("perplexity", details, groups, ctx.seed, summary), of_examples]
 
 
-def perplexity_of(nll: float, tokens: int) -> float:
+def whole_score(name: str, details: Mapping[str, Mapping[str, float]], groups: Mapping[str, str], seed: int, summary: str) -> Score:
+    """``exp(total NLL / total tokens)`` with a bootstrap interval by clusters, without values of single samples.
+
+    Args:
+        details: sample id -> ``nll`` (nats) and ``tokens``.
+    """
+    parts = np.array([[one["nll"], one["tokens"]] for one in details.values()], dtype=np.float64).reshape(len(details), 2)
+    labels = [groups.get(key, key) for key in details]
+    ci = statistic_ci(lambda sums: np.exp(np.minimum(sums[:, :1] / sums[:, 1:], 700)), parts, labels, seed=seed)[0] if details else None
+    value = perplexity_of(*parts.sum(axis=0).tolist())
+    return Score(name, value, len(details), "lower", ci=ci, unit="perplexity", summary=summary)
+
+
+def perplexity_of(nll: float, tokens: float) -> float:
     """``exp(nll / tokens)``: total negative log-likelihood in nats over the number of tokens; NaN without tokens."""
     return math.exp(min(nll / tokens, 700)) if tokens else NAN  # exp overflows above 709
 

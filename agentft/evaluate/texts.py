@@ -9,6 +9,7 @@ from typing import Any
 from agentft.contracts import EvalContext, Generate
 from agentft.errors import DataError
 from agentft.evaluate.common import NAN, score_from
+from agentft.evaluate.perplexity import whole_score
 from agentft.labelled import Labelled
 from agentft.records import Sample, Score
 
@@ -76,24 +77,19 @@ def _scores(name: str, what: str, ctx: EvalContext, found: Sequence[tuple[float,
         if count:
             nll[text.id], tokens[text.id] = (-logprob if math.isfinite(logprob) else NAN), count
     good = [one for one, value in nll.items() if not math.isnan(value)]
-    total, number = math.fsum(nll[one] for one in good), sum(tokens[one] for one in good)
+    details = {one: {"nll": nll[one], "tokens": tokens[one]} for one in good}
+    groups = {text.id: text.group_key for text in texts}
     note = f"; {len(nll) - len(good)} texts without a finite probability left out" if len(good) < len(nll) else ""
-    whole = Score(
-        name,
-        math.exp(min(total / number, 700)) if number else NAN,  # exp overflows above 709
-        len(good),
-        "lower",
-        unit="perplexity",
-        summary=f"perplexity {what}, {number} tokens; compared through {name}/nll{note}",
-    )
+    number = sum(tokens[one] for one in good)
+    whole = whole_score(name, details, groups, ctx.seed, f"perplexity {what}, {number} tokens; compared through {name}/nll{note}")
     of_tokens = score_from(
         f"{name}/nll",
         {one: value / tokens[one] for one, value in nll.items()},
-        {text.id: text.group_key for text in texts},
+        groups,
         seed=ctx.seed,
         direction="lower",
         unit="nats",
         summary=f"mean negative log-likelihood per token {what}{note}",
-        details={one: {"nll": nll[one], "tokens": tokens[one]} for one in good},
+        details=details,
     )
     return whole, of_tokens, nll

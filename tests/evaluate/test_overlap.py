@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -56,8 +58,30 @@ def test_corpus_value_and_sentence_values(make_sample: Any, make_context: Any, n
     samples = [make_sample("a", EN, reference=EN), make_sample("b", "No idea.", reference=EN)]
     (score,) = bleu(samples, no_generation, None, make_context())
     assert score.per_sample["a"] == pytest.approx(100) and score.per_sample["b"] < 5
-    assert score.value != pytest.approx(sum(score.per_sample.values()) / 2) and score.ci is None
+    assert score.value != pytest.approx(sum(score.per_sample.values()) / 2)
+    assert score.ci is not None and score.ci[0] <= score.value <= score.ci[1] == pytest.approx(100)
     assert score.unit == "points"
+
+
+@pytest.mark.parametrize("metric", [bleu, chrf])
+def test_the_interval_of_the_corpus_figure_is_that_of_sacrebleu(
+    metric: Any, make_sample: Any, make_context: Any, no_generation: Any
+) -> None:
+    from sacrebleu.metrics import BLEU, CHRF
+
+    draw = random.Random(0)
+    references = [" ".join(draw.choices(EN.lower().split(), k=12)) for _ in range(60)]
+    answers = [" ".join(word for word in text.split() if draw.random() < 0.8) for text in references]
+    samples = [make_sample(f"s{n:02}", *pair[:1], reference=pair[1]) for n, pair in enumerate(zip(answers, references, strict=True))]
+    (score,) = metric(samples, no_generation, None, make_context())
+    theirs = (BLEU() if metric is bleu else CHRF()).corpus_score(answers, [references], n_bootstrap=1000)
+    assert score.value == pytest.approx(theirs.score) and score.ci is not None
+    assert score.ci[0] < score.value < score.ci[1]
+    assert (score.ci[1] - score.ci[0]) / 2 == pytest.approx(theirs._ci, rel=0.15)
+    # Samples of one customer are drawn together: with few of them the figure is less certain.
+    grouped = [replace(one, prompt=replace(one.prompt, group=f"g{n % 3}")) for n, one in enumerate(samples)]
+    (few,) = metric(grouped, no_generation, None, make_context())
+    assert few.value == score.value and few.ci != score.ci
 
 
 def test_failed_empty_and_unreferenced(make_sample: Any, make_context: Any, no_generation: Any) -> None:

@@ -26,6 +26,17 @@ def test_by_hand(make_context: Any, no_generation: Any) -> None:
     assert of_examples.details["b"] == {"nll": 9.0, "tokens": 3}
 
 
+def test_the_interval_of_the_whole(make_context: Any, no_generation: Any) -> None:
+    """Texts of one length: the figure is exp(mean), and so is its interval; a single group has none."""
+    examples = [example(f"e{n}") for n in range(40)]
+    values = [0.5 + 0.05 * (n % 7) for n in range(40)]
+    whole, nll = perplexity([], no_generation, None, make_context(examples=examples, logprobs=lambda _: [(-10 * v, 10) for v in values]))
+    assert whole.ci == pytest.approx([math.exp(bound) for bound in nll.ci], rel=1e-3) and whole.ci[0] < whole.value < whole.ci[1]
+    alike = [example(f"e{n}", group="one") for n in range(3)]
+    whole, _ = perplexity([], no_generation, None, make_context(examples=alike, logprobs=lambda _: [(-5.0, 10)] * 3))
+    assert whole.ci is None
+
+
 def test_uniform_model_has_the_size_of_its_vocabulary(make_context: Any, no_generation: Any) -> None:
     context = make_context(examples=[example("a"), example("b")], logprobs=lambda examples: [(-7 * math.log(50), 7), (-math.log(50), 1)])
     assert perplexity([], no_generation, None, context)[0].value == pytest.approx(50)
