@@ -110,9 +110,8 @@ def command(folder: Path, persona: str | None, task: str, model: str | None, for
     there = [file for file in files if (folder / file).exists()]
     if there and not force:
         raise UserError(f"{folder / there[0]} is already there (use --force to overwrite, or another folder)")
-    folder.mkdir(parents=True, exist_ok=True)
     for file, text in files.items():
-        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).write_text(text, encoding="utf-8")
         click.echo(f"wrote {folder / file}")
     click.echo(f"next: agentft check {folder}/recipe.yaml, then agentft run {folder}/recipe.yaml")

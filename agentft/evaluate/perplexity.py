@@ -69,9 +69,12 @@ def whole_score(name: str, details: Mapping[str, Mapping[str, float]], groups: M
     """
     parts = np.array([[one["nll"], one["tokens"]] for one in details.values()], dtype=np.float64).reshape(len(details), 2)
     labels = [groups.get(key, key) for key in details]
-    ci = statistic_ci(lambda sums: np.exp(np.minimum(sums[:, :1] / sums[:, 1:], 700)), parts, labels, seed=seed)[0] if details else None
-    value = perplexity_of(*parts.sum(axis=0).tolist())
-    return Score(name, value, len(details), "lower", ci=ci, unit="perplexity", summary=summary)
+
+    def figure(sums: Any) -> Any:
+        return np.array([[perplexity_of(*row)] for row in sums.tolist()])
+
+    ci = statistic_ci(figure, parts, labels, seed=seed)[0] if details else None
+    return Score(name, perplexity_of(*parts.sum(axis=0).tolist()), len(details), "lower", ci=ci, unit="perplexity", summary=summary)
 
 
 def perplexity_of(nll: float, tokens: float) -> float:
