@@ -52,6 +52,16 @@ class Message:
         return self.role == "assistant" and self.train is not False
 
     @property
+    def empty(self) -> bool:
+        """True when it neither says anything nor calls a tool."""
+        return not self.content.strip() and not self.tool_calls
+
+    @property
+    def stripped(self) -> Message:
+        """The same without white space around the text, as answers are learned and scored."""
+        return replace(self, content=self.content.strip())
+
+    @property
     def weighted(self) -> bool:
         """True for a weight that is neither 0 nor 1."""
         return self.train is not None and not isinstance(self.train, bool)

@@ -134,7 +134,7 @@ def _checked(one: Preference) -> Preference:
     if not one.prompt.messages or one.prompt.messages[-1].role not in ("user", "tool"):
         raise Left("no prompt that ends with the user")
     sides = [side for side in (one.chosen, one.rejected) if side is not None]
-    if any(not side.content.strip() and not side.tool_calls for side in sides):
+    if any(side.empty for side in sides):
         raise Left("an answer is empty")
     if one.chosen is not None and one.rejected is not None and one.chosen.to_dict() == one.rejected.to_dict():
         raise Left("both answers are the same")

@@ -219,7 +219,7 @@ class _Preparation:
         before = after = 0
         for row in rows:
             before += 1
-            if isinstance(row, Labelled) or any(m.supervised and (m.content.strip() or m.tool_calls) for m in row.messages):
+            if isinstance(row, Labelled) or any(m.supervised and not m.empty for m in row.messages):
                 after += 1
                 yield row
             else:

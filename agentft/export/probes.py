@@ -98,8 +98,7 @@ def _talking(job: ExportJob, rows: Sequence[Example | Labelled], folder: Path, e
             continue
         history = tuple(replace(message, train=False) for message in prompt.messages)
         try:
-            answer = Message("assistant", response.text, tool_calls=tuple(response.calls))
-            whole = loaded.shown(replace(prompt, messages=(*history, answer)), 0)
+            whole = loaded.shown(replace(prompt, messages=(*history, response.message)), 0)
             row = loaded.renderer.training(whole)[-1]
             said = loaded.renderer.prompt(loaded.shown(prompt, len(row.input_ids)))
         except DataError as error:

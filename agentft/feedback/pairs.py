@@ -10,7 +10,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from agentft.feedback.verdicts import Judgement
@@ -36,8 +36,8 @@ class Candidate:
 
     @property
     def message(self) -> Message:
-        """What is learned from: the answer with the tools that it calls, without space around the text."""
-        return replace(self.response.message, content=self.text.strip())
+        """What is learned from: the answer with the tools that it calls."""
+        return self.response.message.stripped
 
     @property
     def failed(self) -> int:
@@ -130,7 +130,7 @@ def make_pairs(
         if margin > 0:
             found.append(_pair(prompt, revision, original, margin, "revision"))
     if options.from_samples and len(samples) > 1:
-        clean = [one for one in samples if not one.judgement.broken and says_something(one.message)]
+        clean = [one for one in samples if not one.judgement.broken and not one.message.empty]
         if not clean:
             account.drop("no sample without a broken hard item", prompt.id)
         else:
@@ -154,8 +154,8 @@ def anchor_pairs(
     model writes, and with nothing else to tell the two apart a length is what would be learned.
     """
     broken = [verdict.item for verdict in verdicts if verdict.verdict == "fail" and verdict.severity == "hard"]
-    chosen = replace(demonstrated, content=demonstrated.content.strip())
-    others = [one for one in samples if says_something(one.message) and said(one.message) != said(chosen)]
+    chosen = demonstrated.stripped
+    others = [one for one in samples if not one.message.empty and said(one.message) != said(chosen)]
     if broken or not others:
         account.drop("demonstration breaks a hard item" if broken else "no sample beside the demonstration", prompt.id)
         return []
@@ -163,11 +163,6 @@ def anchor_pairs(
     equal = [one for one in others if one.failed == worst]
     low = min(equal, key=lambda one: (abs(len(words(one.text)) - length), _rank(one)))
     return [Preference(f"{prompt.id}#demonstrated>{low.id}", prompt, chosen, low.message, 1.0, "anchor", low.judgement.feedback_ids)]
-
-
-def says_something(message: Message) -> bool:
-    """Whether there is a text, or a call of a tool."""
-    return bool(message.content.strip() or message.tool_calls)
 
 
 def said(message: Message) -> str:
@@ -224,7 +219,7 @@ def _usable(pair: Preference, options: Any, forbidden: Callable[[Example], str],
     low, high = options.length_ratio
     ratio = max(1, len(words(chosen.content))) / max(1, len(words(rejected.content)))
     reason = forbidden(pair.prompt)
-    if not reason and not says_something(chosen):
+    if not reason and chosen.empty:
         reason = "chosen answer is empty"
     if not reason and chosen.tool_calls == rejected.tool_calls and edit_share(rejected.content, chosen.content) < options.min_edit:
         reason = f"the two differ by less than {options.min_edit:.0%}"

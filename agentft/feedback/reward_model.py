@@ -11,7 +11,7 @@ from pydantic import Field
 from agentft.contracts import CriticContext
 from agentft.errors import RecipeError
 from agentft.feedback.rules import feedback_id
-from agentft.records import Example, Feedback, Message, Response
+from agentft.records import Example, Feedback, Response
 from agentft.validation import Model
 
 
@@ -37,11 +37,8 @@ def reward_model(
     if path is None or ctx.resolve_model is None:
         raise RecipeError("critic 'reward-model': name a trained one with path:, or train one with `use: reward`")
     model: Any = RewardModel.load(path, resolve=ctx.resolve_model, system=ctx.system, device=ctx.device, tools=ctx.persona.schemas)
-    judged = [i for i, response in enumerate(responses) if response.finish != "error" and (response.text.strip() or response.calls)]
-    complete = [
-        replace(prompts[i], messages=(*prompts[i].messages, Message("assistant", responses[i].text.strip(), tool_calls=responses[i].calls)))
-        for i in judged
-    ]
+    judged = [i for i, response in enumerate(responses) if response.finish != "error" and not response.message.empty]
+    complete = [replace(prompts[i], messages=(*prompts[i].messages, responses[i].message.stripped)) for i in judged]
     done = 0
 
     def on_batch(count: int) -> None:

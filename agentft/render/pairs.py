@@ -82,7 +82,7 @@ def _answer(renderer: Renderer, one: Preference, message: Message | None, prompt
     """Ids of an answer: what follows the prompt in the row that would be trained, up to the last supervised stop token."""
     if message is None:
         return None
-    if not message.content.strip() and not message.tool_calls:
+    if message.empty:
         raise DataError("an answer is empty")
     rows = renderer.training(one.completed(message))
     if not rows:
