@@ -108,7 +108,7 @@ def decide(
     for candidate in candidates:
         paired = _paired(champion, candidate, options.primary, asked, groups, seed, resamples, options.minimum)
         conditions = [
-            _primary(options, paired, candidate),
+            _primary(options, paired, champion, candidate, asked),
             *(_guardrail(one, champion, candidate, asked, groups, seed, resamples) for one in options.guardrails),
             *_limits(options, champion, candidate, asked),
             _hard(options, champion, candidate, hard_items, asked),
@@ -183,7 +183,14 @@ def _paired(
     return replace(found, p=paired_permutation(shifted, labels, seed=seed), test="permutation")
 
 
-def _primary(options: Any, paired: Paired | None, candidate: Measured) -> Condition:
+def _covered(paired: Paired, name: str, champion: Measured, candidate: Measured, asked: Sequence[str]) -> str:
+    """Says how many prompts a difference stands on, where that is not all: a score does not apply to every answer."""
+    measured = _values(champion, name, asked).keys() | _values(candidate, name, asked).keys()
+    total = len(asked) if measured <= set(asked) else len(measured)  # a suite has prompts of its own
+    return "" if paired.n == total else f", on the {paired.n} of {total} prompts where it applies to both answers"
+
+
+def _primary(options: Any, paired: Paired | None, champion: Measured, candidate: Measured, asked: Sequence[str]) -> Condition:
     name, needed = options.primary, options.minimum
     if paired is None or paired.ci is None:
         return Condition(
@@ -197,6 +204,7 @@ def _primary(options: Any, paired: Paired | None, candidate: Measured) -> Condit
     outcome: Outcome = "pass" if low > needed else "fail" if high <= needed else "inconclusive"
     verb = {"pass": "became better", "fail": "did not become better", "inconclusive": "cannot be told apart"}[outcome]
     text = f"{name} {verb}: {show(paired.difference, unit)} ({show(low, unit)} to {show(high, unit)})"
+    text += _covered(paired, name, champion, candidate, asked)
     if outcome != "pass":
         text += f", needed: above {show(needed, unit)}"
         if outcome == "inconclusive" and not math.isnan(paired.smallest_detectable):
@@ -215,6 +223,7 @@ def _guardrail(
     outcome: Outcome = "pass" if low > -rail.margin else "fail" if high <= -rail.margin else "inconclusive"
     verb = {"pass": "is not worse", "fail": "is worse", "inconclusive": "may be worse"}[outcome]
     text = f"{rail.use} {verb}: {show(paired.difference, unit)} ({show(low, unit)} to {show(high, unit)})"
+    text += _covered(paired, rail.use, champion, candidate, asked)
     if outcome != "pass":
         text += f", allowed: {show(-rail.margin, unit)}"
     return Condition(rail.use, "guardrail", outcome, text, paired.difference, paired.ci, -rail.margin, unit)

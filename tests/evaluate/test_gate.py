@@ -106,6 +106,8 @@ def test_what_was_not_measured_counts_as_a_failure():
     some, few = ({key: value for key, value in values.items() if int(key[1:]) >= first} for first in (20, 120))
     partly = judged(arm("a", 0.05, p=Score("persona-adherence", 0.8, len(some), per_sample=some)))
     assert (partly.state, partly.n) == ("promoted", 180)
+    assert "on the 180 of 200 prompts where it applies to both answers" in partly.sentence
+    assert "applies to both" not in judged(arm("a", 0.05)).sentence
     hardly = judged(arm("a", 0.05, p=Score("persona-adherence", 0.8, len(few), per_sample=few)))
     assert hardly.state == "rejected" and "applies to few" in hardly.sentence
     bare = Measured("a", {"persona-adherence": arm("a", 0.1).scores["persona-adherence"]})
