@@ -88,10 +88,14 @@ def _kind(shown: Sequence[Effect]) -> str:
 
 
 def _level(effect: Effect) -> str:
-    prompts = _counted(effect.n, "held-out prompt")
     if effect.name == "persona-adherence":
-        return f"On {prompts}, the base model met {effect.base_text} of the persona's checklist."
-    return f"{_named(effect)}: {effect.base_text}, on {prompts}."
+        return f"On {_counted(effect.n, 'held-out prompt')}, the base model met {effect.base_text} of the persona's checklist."
+    return f"{_named(effect)}: {effect.base_text}{_on_prompts(effect)}."
+
+
+def _on_prompts(effect: Effect) -> str:
+    """Empty for a figure of the whole corpus, which has no value per prompt."""
+    return f", on {_counted(effect.n, 'held-out prompt')}" if effect.n else ""
 
 
 def _named(effect: Effect) -> str:
@@ -99,13 +103,14 @@ def _named(effect: Effect) -> str:
 
 
 def _sentence(effect: Effect) -> str:
-    base, tuned, prompts = effect.base_text, effect.tuned_text, _counted(effect.n, "held-out prompt")
+    base, tuned = effect.base_text, effect.tuned_text
     if effect.name == "persona-adherence":
         levels = (
-            f"On {prompts}, the tuned model met {tuned} of the persona's checklist; the base model, with the same instructions, {base}."
+            f"On {_counted(effect.n, 'held-out prompt')}, the tuned model met {tuned} of the persona's checklist; "
+            f"the base model, with the same instructions, {base}."
         )
     else:
-        levels = f"{_named(effect)}: {base} before tuning, {tuned} after, on {prompts}."
+        levels = f"{_named(effect)}: {base} before tuning, {tuned} after{_on_prompts(effect)}."
     if effect.overall_text:
         levels += f" The figure itself, over all of them: {effect.overall_text}."
     size = plain.size(effect.difference, effect.unit)
@@ -164,7 +169,7 @@ def _caveats(shown: Sequence[Effect]) -> list[str]:
 
 
 def _counted(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}" if n else f"an unknown number of {noun}s"
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def _listed(names: Sequence[str], most: int = 8) -> str:

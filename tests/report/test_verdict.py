@@ -100,6 +100,7 @@ def test_a_metric_without_a_direction_is_neither_good_nor_bad() -> None:
 def test_one_figure_for_a_corpus_proves_nothing() -> None:
     text = said(one("bleu", 2.0, 9.0, ci=None, unit="points", verdict="info", n=0), headline=["bleu"])
     assert "No interval could be computed for the change of +7.0" in text and "Better than" not in text
+    assert "number of held-out prompts" not in text and "0 held-out" not in text
 
 
 def test_a_verdict_of_the_record_wins() -> None:
