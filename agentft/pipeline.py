@@ -300,8 +300,7 @@ class Pipeline:
                 out=out,
                 tokenizer=tokenizer,
                 config=part.config,
-                # RoBERTa's positions begin behind the padding token: the tokenizer knows how many are left.
-                max_length=min(readable_length(path, self.recipe.data.max_length), tokenizer.model_max_length),
+                max_length=readable_length(path, tokenizer, self.recipe.data.max_length, part.config),
                 causal=family(path) == "causal",
                 seed=self.recipe.seed,
                 family=family(path),

@@ -43,7 +43,7 @@ class EncoderArm(Arm):
 
         options, recipe = options_of(self, "encoder"), self.session.recipe
         model = arms.trained_model(self.session.model, self.trained)
-        size = min(readable_length(model.path, recipe.data.max_length), load_tokenizer(model).model_max_length)
+        size = readable_length(model.path, load_tokenizer(model), recipe.data.max_length)
         return MaskedModel.load(
             model,
             self.profile,

@@ -85,12 +85,18 @@ def family(path: str) -> str:
     return "encoder" if kind in MASKED else "causal" if kind in CAUSAL else ""
 
 
-def readable_length(path: str, wanted: int) -> int:
-    """``wanted``, or the tokens that the model at ``path`` can read if these are fewer."""
+def readable_length(path: str, tokenizer: Any, wanted: int, options: Any = None) -> int:
+    """``wanted``, or the tokens of a row that the model at ``path`` can read if these are fewer.
+
+    Virtual tokens that a trainer's ``options`` put in front of each row take their share of the model's positions.
+    """
     import json
 
-    limit = json.loads((Path(path) / "config.json").read_text("utf-8")).get("max_position_embeddings") or wanted
-    return min(wanted, int(limit))
+    limit = json.loads((Path(path) / "config.json").read_text("utf-8")).get("max_position_embeddings")
+    # RoBERTa's positions begin behind the padding token: the tokenizer knows how many are left.
+    readable = min(int(limit), tokenizer.model_max_length) if limit else tokenizer.model_max_length
+    strategy = getattr(options, "strategy", None)
+    return min(wanted, readable - (strategy.virtual if strategy is not None else 0))
 
 
 def outputs(model: Any, task: Task, input_ids: Any, attention_mask: Any, types: Any) -> Any:

@@ -32,7 +32,7 @@ def target_losses(model: Any, input_ids: Any, attention_mask: Any, labels: Any, 
     import torch.nn.functional as F
 
     plain = getattr(model, "module", model)
-    plain = plain.base_model.model if hasattr(plain, "peft_config") else plain
+    plain = plain.get_base_model() if hasattr(plain, "peft_config") else plain
     shifted = plain.prepare_decoder_input_ids_from_labels(labels)
     logits = model(input_ids=input_ids, attention_mask=attention_mask, decoder_input_ids=shifted, use_cache=False).logits
     kept = labels != -100
@@ -64,7 +64,7 @@ class Seq2SeqAgent:
 
         profile.apply()
         tokenizer = load_tokenizer(ref)
-        size = min(readable_length(ref.path, max_length), tokenizer.model_max_length)
+        size = readable_length(ref.path, tokenizer, max_length, options)
         model = load_model(ref, profile, adapter, kind=KIND)
         encoder = PairEncoder(tokenizer, getattr(options, "prefix", ""), size, min(getattr(options, "max_target", 128), size))
         return cls(model, tokenizer, profile, encoder, getattr(options, "num_beams", 1))

@@ -32,6 +32,8 @@ def adapter_config(model: Any, strategy: Strategy, task_type: str, heads: Sequen
         return PromptTuningConfig(
             task_type=task_type,
             num_virtual_tokens=options.tokens,
+            # They stand before the source; PEFT would make as many for the decoder, and never use them.
+            num_transformer_submodules=1,
             # PEFT's RANDOM draws from a normal distribution of width 1, far from any embedding.
             prompt_tuning_init="TEXT" if start else "SAMPLE_VOCAB",
             **start,

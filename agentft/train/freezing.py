@@ -8,7 +8,7 @@ from typing import Any
 
 from agentft.errors import TrainingError
 from agentft.train.strategies import FreezeOptions, Strategy
-from agentft.train.structure import blocks, embedding_names, head_names, layer_of, tied
+from agentft.train.structure import embedding_names, head_names, layer_of, stacks, tied
 
 
 def freeze(model: Any, options: FreezeOptions, heads: Sequence[str] = ()) -> None:
@@ -23,10 +23,10 @@ def freeze(model: Any, options: FreezeOptions, heads: Sequence[str] = ()) -> Non
     else:
         frozen = embedding_names(model) if options.with_embeddings else set()
         if options.layers:
-            layers, count = blocks(model)
-            if options.layers > count:
+            found_in = stacks(model)
+            if options.layers > (count := min(count for _, count in found_in)):
                 raise TrainingError(f"strategy.freeze.layers: {options.layers} layers are to stay as they are, and the model has {count}")
-            frozen |= {name for name in names if (number := layer_of(name, layers)) is not None and number < options.layers}
+            frozen |= {name for name in names if (place := layer_of(name, found_in)) and place[0] < options.layers}
         for pattern in options.patterns:
             found = {name for name in names if re.search(pattern, name)}
             if not found:

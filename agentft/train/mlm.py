@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,22 +24,28 @@ class MlmConfig(LoopOptions):
     """Options of ``use: mlm``."""
 
     strategy: Strategy = Field(
-        default_factory=lambda: Strategy.model_validate("full"), description="Which parameters move; an adapter is merged at the end."
+        default_factory=lambda: Strategy.model_validate("full"),
+        description="Which parameters move: full, freeze, or lora, which is merged at the end.",
     )
     batch_size: int = Field(32, ge=1, description="Rows per optimiser step, over all devices.")
-    learning_rate: float | None = Field(None, gt=0, description="Peak rate. Default: 5e-5 with full, 5e-4 with lora.")
+    learning_rate: float | None = Field(None, gt=0, description="Peak rate. Default: 5e-5 with full and freeze, 5e-4 with lora.")
     max_length: int | None = Field(None, ge=8, description="Tokens of a row; default: data.max_length, or what the model can read.")
     mask: float = Field(0.15, gt=0, le=0.9, description="Share of the tokens that the model has to guess.")
     whole_words: bool = Field(False, description="Mask all tokens of a word together; a Chinese character counts as a word.")
 
     @model_validator(mode="after")
-    def _extra_fields(self) -> MlmConfig:
+    def _consistent(self) -> MlmConfig:
         check_extra(self.extra, "TrainingArguments", OURS)
+        if self.strategy.adapter and self.strategy.lora is None:
+            raise ValueError(
+                f"strategy: {self.strategy.name} cannot be used with 'mlm', which leaves a whole encoder: neither virtual tokens nor what "
+                "was learned on rounded weights can be merged into it; use full, freeze or lora"
+            )
         return self
 
     @property
     def rate(self) -> float:
-        return self.learning_rate or (5e-5 if self.strategy.full is not None else 5e-4)
+        return self.learning_rate or self.strategy.rate(full=5e-5, lora=5e-4)
 
 
 def train(job: TrainJob) -> TrainResult:
@@ -73,7 +80,7 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
     log, checkpoint = begin(job)
     tokenizer = load_tokenizer(job.model)
     model, drawn = load_masked(job.model, profile, "float32", job.seed)
-    tuner = with_adapter(model, config, drawn)
+    tuner = apply_strategy(model, config.strategy, drawn)
     arguments = arguments_for("TrainingArguments", job, profile, len(rows.ids), validation is not None, {}, micro=micro_batch(config, rows))
     monitor = Monitor(log, job.progress, check_gradient=not arguments.fp16)
     order = EpochOrder(rows.lengths, config.batch_size, job.seed)
@@ -97,26 +104,27 @@ def _train(job: TrainJob, profile: Profile) -> TrainResult:
     return replace(result, warnings=(drawn_note(drawn),) if drawn else ())
 
 
-def with_adapter(model: Any, config: MlmConfig, drawn: list[str]) -> Any:
-    """Put LoRA layers into the model itself; what merges them in the end, or None with ``full``.
+def apply_strategy(model: Any, strategy: Strategy, drawn: Sequence[str]) -> Any:
+    """Let move what ``strategy`` says; returns what merges the LoRA layers in the end, None without them.
 
-    Not a PEFT model around it: a checkpoint then holds the whole model, the drawn head with it, which has to be trained in full.
+    These are put into the model itself, without a PEFT model around it: a checkpoint then holds the whole model, the head that was
+    ``drawn`` with it, which is trained in full.
     """
-    lora = config.strategy.lora
-    if lora is None:
-        return None
-    from peft import LoraConfig
-    from peft.tuners.lora import LoraModel
+    from agentft.train.setup import with_strategy
 
     head = [name for name, _ in model.named_children() if name != model.base_model_prefix]
     fresh = {id(one) for name, one in model.named_parameters() if name in drawn}
-    modules: Any = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    _, shape = with_strategy(model, strategy, task_type="FEATURE_EXTRACTION", heads=head if strategy.freeze else ())
+    if shape is None:
+        return None
+    from peft.tuners.lora import LoraModel
+
     # The output layer shares its weights with the embeddings: no adapter may be merged into it.
-    outside = rf"({'|'.join(head)})(\..*)?"
-    alpha: Any = lora.alpha
-    shape = LoraConfig(r=lora.r, lora_alpha=alpha, lora_dropout=lora.dropout, target_modules=modules, exclude_modules=outside, bias="none")
+    shape.exclude_modules = rf"({'|'.join(head)})(\..*)?"
+    # Copies of modules are for adapters that are saved alone.
+    in_full, shape.modules_to_save = set(shape.modules_to_save or ()), None
     tuner = LoraModel(model, shape, "default")
-    for one in model.parameters():
-        if id(one) in fresh:
+    for name, one in model.named_parameters():
+        if id(one) in fresh or in_full & set(name.split(".")):
             one.requires_grad_(True)
     return tuner

@@ -90,22 +90,23 @@ def layer_groups(model: Any, decayed: set[str], rate: float, weight_decay: float
 
     A parameter gets ``rate * decay ** depth``: depth 0 for everything above the layers (head, last norm), 1 for the highest of N
     layers, N for the lowest, N + 1 for the embeddings, and for an output layer that is tied to them. (ELECTRA's code counts one
-    more for all but the head.)
+    more for all but the head.) In an encoder-decoder each side counts its own layers.
 
     Args:
         decayed: names of the parameters with weight decay.
 
     Returns: groups with ``params``, ``lr`` and ``weight_decay``, the fastest first; parameters that do not move are left out.
     """
-    from agentft.train.structure import blocks, embedding_names, layer_of
+    from agentft.train.structure import embedding_names, layer_of, stacks
 
-    layers, count = blocks(model)
+    layers = stacks(model)
+    highest = max(count for _, count in layers)
     low = embedding_names(model)
     groups: dict[tuple[int, bool], list[Any]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            number = layer_of(name, layers)
-            depth = count - number if number is not None else count + 1 if name in low else 0
+            place = layer_of(name, layers)
+            depth = place[1] - place[0] if place else highest + 1 if name in low else 0
             groups.setdefault((depth, name not in decayed), []).append(parameter)
     return [
         {"params": groups[depth, bare], "lr": rate * decay**depth, "weight_decay": 0.0 if bare else weight_decay}

@@ -112,6 +112,8 @@ def _trunk(job: TrainJob, profile: Profile, trainer: Any, rows: Rows) -> tuple[A
 
     freeze = job.config.strategy.freeze
     if not hasattr(trainer, "trunk"):
+        if freeze.cache == "on":
+            raise TrainingError("strategy.freeze.cache: this trainer computes frozen layers in every step; write `cache: auto`")
         hold_still(trainer.model)
         return None, ""
     lengths: dict[bool, Any] = {True: rows.lengths}

@@ -21,20 +21,27 @@ class Seq2SeqConfig(LoopOptions):
 
     strategy: Strategy = Field(default_factory=lambda: Strategy.model_validate("full"), description="Which parameters move.")
     batch_size: int = Field(16, ge=1, description="Rows per optimiser step, over all devices.")
-    learning_rate: float | None = Field(None, gt=0, description="Peak rate. Default: 5e-5 with full, 3e-4 with lora.")
+    learning_rate: float | None = Field(
+        None, gt=0, description="Peak rate. Default: 5e-5 with full and freeze, 3e-4 with lora, 3e-2 with prompt-tuning."
+    )
     prefix: str = Field("", description="Text in front of every source, for example `summarize: `.")
     max_target: int = Field(128, ge=4, description="Tokens that an answer may have; longer ones are cut, and counted.")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target's probability that is spread over all tokens.")
     num_beams: int = Field(1, ge=1, description="Beams of the search when it answers; 1: the likeliest token each time.")
 
     @model_validator(mode="after")
-    def _extra_fields(self) -> Seq2SeqConfig:
+    def _consistent(self) -> Seq2SeqConfig:
+        if self.strategy.prefix_tuning is not None:
+            raise ValueError(
+                "strategy: prefix-tuning needs a model that reads from left to right, and an encoder reads in both directions; "
+                "use prompt-tuning or lora"
+            )
         check_extra(self.extra, "TrainingArguments", OURS | {"label_smoothing_factor": "use label_smoothing"})
         return self
 
     @property
     def rate(self) -> float:
-        return self.learning_rate or (5e-5 if self.strategy.full is not None else 3e-4)
+        return self.learning_rate or self.strategy.rate(full=5e-5, lora=3e-4)
 
 
 def train(job: TrainJob) -> TrainResult:

@@ -8,10 +8,11 @@ from typing import Any
 from agentft.errors import TrainingError
 
 
-def blocks(model: Any) -> tuple[str, int]:
-    """Name of the list of transformer layers inside ``model``, and how many there are.
+def stacks(model: Any) -> list[tuple[str, int]]:
+    """Names of the stacks of transformer layers inside ``model``, and how many layers each has.
 
-    It is the longest ``ModuleList`` that is not inside of another one (the experts of a layer are).
+    There is one, or two in an encoder-decoder: the encoder's and the decoder's. A stack is the longest ``ModuleList`` that is not inside
+    of another one (the experts of a layer are).
 
     Raises:
         TrainingError: there is none.
@@ -22,21 +23,31 @@ def blocks(model: Any) -> tuple[str, int]:
     outer = [(name, count) for name, count in lists if not any(name.startswith(f"{other}.") for other, _ in lists)]
     if not outer:
         raise TrainingError(f"{type(model).__name__} has no list of layers, so `layers` and `layer_decay` cannot be used with it")
-    return max(outer, key=lambda item: item[1])
+    body = inner(model)
+    if not getattr(body.config, "is_encoder_decoder", False):
+        return [max(outer, key=lambda item: item[1])]
+    names = {module: name for name, module in model.named_modules()}
+    sides = [f"{names[side]}." for side in (body.get_encoder(), body.get_decoder())]
+    return [max((item for item in outer if item[0].startswith(side)), key=lambda item: item[1]) for side in sides]
 
 
-def layer_of(name: str, layers: str) -> int | None:
-    """Number of the layer, from the bottom, that the parameter ``name`` belongs to; ``layers`` is what :func:`blocks` found."""
-    if not name.startswith(f"{layers}."):
-        return None
-    number = name[len(layers) + 1 :].split(".")[0]
-    return int(number) if number.isdigit() else None
+def layer_of(name: str, found: Sequence[tuple[str, int]]) -> tuple[int, int] | None:
+    """Number of the layer, from the bottom, that the parameter ``name`` belongs to, and how many layers its stack has.
+
+    ``found`` is what :func:`stacks` found; None for a parameter outside of them.
+    """
+    for layers, count in found:
+        number = name[len(layers) + 1 :].split(".")[0]
+        if name.startswith(f"{layers}.") and number.isdigit():
+            return int(number), count
+    return None
 
 
 def embedding_names(model: Any) -> set[str]:
     """Names of the parameters that turn tokens (and their positions) into the first layer's input.
 
-    Where the token embeddings share a module with others that are no layers (BERT: positions, types, a norm), all of it.
+    Where the token embeddings share a module with others that are no layers (BERT: positions, types, a norm), all of it. In an
+    encoder-decoder those of both sides.
     """
     from torch import nn
 
@@ -49,6 +60,9 @@ def embedding_names(model: Any) -> set[str]:
         found = {id(parameter) for parameter in modules[parent].parameters()}
     else:
         siblings = [child for child in modules[parent].children() if isinstance(child, nn.Embedding)]
+        if getattr(body.config, "is_encoder_decoder", False):
+            sides = (body.get_encoder(), body.get_decoder())
+            siblings += [child for side in sides for name, child in side.named_children() if "embed" in name]
         found = {id(parameter) for child in [token, *siblings] for parameter in child.parameters()}
     return {key for key, parameter in model.named_parameters() if id(parameter) in found}
 

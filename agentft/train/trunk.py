@@ -19,7 +19,7 @@ from typing import Any
 
 from agentft.engine.digest import write_json
 from agentft.errors import TrainingError
-from agentft.train.structure import blocks, embedding_names, inner, layer_of
+from agentft.train.structure import embedding_names, inner, layer_of, stacks
 
 LARGEST = 20e9  # bytes that are taken without being asked
 BATCH_TOKENS = 4096
@@ -31,10 +31,12 @@ def frozen_layers(model: Any) -> list[Any]:
     parameters = dict(model.named_parameters())
     if any(parameters[name].requires_grad for name in embedding_names(model)):
         return []
-    name, count = blocks(model)
-    moving = [layer_of(key, name) for key, value in parameters.items() if value.requires_grad]
-    depth = min((number for number in moving if number is not None), default=count)
-    return list(model.get_submodule(name))[:depth]
+    still = []
+    for stack in stacks(model):
+        name, count = stack
+        moving = [layer_of(key, [stack]) for key, value in parameters.items() if value.requires_grad]
+        still += list(model.get_submodule(name))[: min((place[0] for place in moving if place), default=count)]
+    return still
 
 
 def hold_still(model: Any) -> list[Any]:

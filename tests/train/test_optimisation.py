@@ -199,6 +199,17 @@ def test_layer_groups_cover_what_moves_once(tiny_ref, cpu):
 
 
 @slow
+def test_layers_of_an_encoder_decoder_are_counted_on_both_sides(tmp_path):
+    from tiny import tiny_seq2seq
+    from transformers import AutoModelForSeq2SeqLM
+
+    model = AutoModelForSeq2SeqLM.from_pretrained(tiny_seq2seq(tmp_path, "t5").path)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    rates = {names[id(one)]: group["lr"] for group in layer_groups(model, set(), 1.0, 0.0, 0.5) for one in group["params"]}
+    expected = {"shared.": 0.125, "coder.block.0.": 0.25, "coder.block.1.": 0.5, "coder.final_layer_norm.": 1.0}
+    assert rates == {name: next(rate for part, rate in expected.items() if part in name) for name in names.values()}
+
+
 def test_layer_decay_continues_where_it_was_killed(job):
     class Killed(Exception):
         pass

@@ -327,10 +327,10 @@ HEAD = {
 @pytest.mark.parametrize("kind", list(LAYERS))
 def test_layers_embeddings_and_heads_are_found_in_all_families(kind):
     from agentft.train.setup import with_strategy
-    from agentft.train.structure import blocks, embedding_names
+    from agentft.train.structure import embedding_names, stacks
 
     model = small(kind)
-    assert blocks(model) == (LAYERS[kind], 3)
+    assert stacks(model) == [(LAYERS[kind], 3)]
     assert sorted(embedding_names(model)) == LOW[kind]
     frozen, none = with_strategy(model, Strategy.model_validate({"freeze": {"layers": 2}}), task_type="CAUSAL_LM")
     assert none is None

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from tiny import tiny_encoder, tiny_seq2seq
 
 from agentft.contracts import GenerationSettings, RowsJob, TrainJob
@@ -22,6 +23,8 @@ DEVICE = {"device": "cpu", "train_dtype": "fp32", "threads": 1}
 TEXTS = [Labelled(f"t{n}", {"text": f"note {n}: please wait, the card is on its way"}) for n in range(16)]
 SAID = ["abc", "bcd", "cde", "def"]
 TALKS = [Example(f"c{n}", (Message("user", f"say {n % 4}"), Message("assistant", SAID[n % 4]))) for n in range(16)]
+FROZEN = {"freeze": {"layers": 1}}
+ASKED = [talk.as_prompt()[0] for talk in TALKS]
 KINDS = {
     "clm": (clm.ClmConfig, clm.train, TEXTS),
     "mlm": (mlm.MlmConfig, mlm.train, TEXTS),
@@ -37,7 +40,7 @@ def models(tmp_path_factory, tiny_ref):
     return {"clm": tiny_ref, "mlm": tiny_encoder(folder / "mlm"), **found}
 
 
-def job_for(kind: str, ref, folder: Path, records=None, **options) -> TrainJob:
+def job_for(kind: str, ref, folder: Path, records=None, max_length=64, **options) -> TrainJob:
     """Rows rendered as the pipeline renders them, and the job."""
     config_model, _, made = KINDS[kind]
     folder.mkdir(parents=True, exist_ok=True)
@@ -48,7 +51,7 @@ def job_for(kind: str, ref, folder: Path, records=None, **options) -> TrainJob:
     render = getattr(rows_of, f"{kind if kind in ('clm', 'mlm') else 'seq2seq'}_rows")
     files = [folder / f"in-{part}.jsonl" for part in ("train", "validation")]
     kindred = family(ref.path)
-    render(RowsJob(*files, folder, tokenizer, config, 64, kindred == "causal", family=kindred))
+    render(RowsJob(*files, folder, tokenizer, config, max_length, kindred == "causal", family=kindred))
     rows = [folder / f"{part}.jsonl" for part in ("train", "validation")]
     return TrainJob(ref, rows[0], folder / "out", config, 3, tokenizer.pad_token_id, validation=rows[1], device=DEVICE)
 
@@ -105,12 +108,125 @@ def test_lora_moves_an_adapter_only(kind, models, tmp_path):
     assert "drawn anew" in result.warnings[0]
 
 
+# What stays where the lowest layer and the embeddings are frozen, in both halves of an encoder-decoder.
+LOWEST = {
+    "mlm": ("bert.embeddings.", "bert.encoder.layer.0.", "bert.pooler."),
+    "t5": ("shared.", "encoder.block.0.", "decoder.block.0."),
+    "bart": (
+        "model.shared.",
+        *(f"model.{side}.{what}" for side in ("encoder", "decoder") for what in ("embed_", "layernorm_embedding.", "layers.0.")),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LOWEST)
+def test_frozen_layers_stay_and_all_others_move(kind, models, tmp_path):
+    import torch
+
+    result = train(kind, job_for(kind, models[kind], tmp_path, strategy=FROZEN, weight_decay=0.1, epochs=4))
+    before, after = weights(Path(models[kind].path)), weights(result.model)
+    prefix = "bert." if kind == "mlm" else ""
+    before = {prefix + name: tensor for name, tensor in before.items()}
+    same = {name for name in before if torch.equal(before[name], after[name])} - {"final_logits_bias"}
+    assert same == {name for name in before if name.startswith(LOWEST[kind])} != set()
+    assert 0 < result.trainable < result.total and result.metrics["final_loss"] < result.metrics["first_loss"]
+    assert "stayed as they were" in result.notes[0]
+
+
+def test_of_an_encoder_the_head_alone_can_learn_to_guess(models, cpu, tmp_path):
+    import torch
+
+    from agentft.engine.masked import load_masked
+
+    job = job_for("mlm", models["mlm"], tmp_path, strategy={"freeze": "head-only"})
+    result = train("mlm", job)
+    before, after = weights(Path(models["mlm"].path)), weights(result.model)
+    assert all(torch.equal(before[name], after[f"bert.{name}"]) for name in before)
+    drawn, names = load_masked(models["mlm"], cpu, "float32", job.seed)
+    fresh = dict(drawn.named_parameters())
+    assert names and all(not torch.equal(fresh[name], after[name]) for name in names if name in after and name in fresh)
+
+
+def test_of_lora_an_encoder_gets_all_that_the_recipe_says(models, tmp_path):
+    """DoRA has lengths of its own, a rank by pattern fewer parameters, and a module in full more."""
+    base = train("mlm", job_for("mlm", models["mlm"], tmp_path / "a", strategy={"lora": {"r": 4}}, epochs=1)).trainable
+    found = {
+        name: train("mlm", job_for("mlm", models["mlm"], tmp_path / name, strategy={"lora": {"r": 4} | more}, epochs=1)).trainable
+        for name, more in {"d": {"dora": True}, "p": {"rank_pattern": {"query": 2}}, "m": {"modules_to_save": ["LayerNorm"]}}.items()
+    }
+    assert found["d"] > base > found["p"] and found["m"] > base
+
+
+@pytest.mark.parametrize("strategy", ["prompt-tuning", "prefix-tuning"])
+def test_what_cannot_be_merged_is_refused_for_masking(strategy):
+    with pytest.raises(ValidationError, match=f"strategy: {strategy} cannot be used with 'mlm'.* use full, freeze or lora"):
+        mlm.MlmConfig.model_validate({"strategy": strategy})
+
+
+def test_what_an_encoder_decoder_cannot_have_is_refused(models, tmp_path):
+    with pytest.raises(ValidationError, match="use prompt-tuning or lora"):
+        seq2seq.Seq2SeqConfig.model_validate({"strategy": "prefix-tuning"})
+    with pytest.raises(TrainingError, match=r"in every step; write `cache: auto`"):
+        train("t5", job_for("t5", models["t5"], tmp_path, strategy={"freeze": {"layers": 1, "cache": "on"}}))
+    with pytest.raises(TrainingError, match="3 layers are to stay as they are, and the model has 2"):
+        train("t5", job_for("t5", models["t5"], tmp_path / "many", strategy={"freeze": {"layers": 3}}))
+
+
+@pytest.mark.parametrize("kind", [pytest.param("t5", marks=pytest.mark.slow), "bart"])
+def test_virtual_tokens_stand_in_front_of_a_source(kind, models, cpu, tmp_path):
+    import torch
+
+    from agentft.engine.seq2seq import Seq2SeqAgent
+
+    strategy = {"prompt-tuning": {"tokens": 3, "init": "text", "text": "say abc"}}
+    job = job_for(kind, models[kind], tmp_path, strategy=strategy, epochs=8, learning_rate=0.3)
+    result = train(kind, job)
+    assert result.trainable == 3 * 32 == sum(tensor.numel() for tensor in weights(result.adapter).values())
+    assert result.metrics["final_loss"] < result.metrics["first_loss"]
+    agent = Seq2SeqAgent.load(models[kind], result.adapter, cpu, job.config, 64)
+    # By hand, without PEFT: the learned vectors before those of the source.
+    base = Seq2SeqAgent.load(models[kind], None, cpu, job.config, 64).model
+    (prompt,) = weights(result.adapter).values()
+    ids = torch.tensor([agent.encoder.source(TALKS[0].messages[:1])[0]])
+    embedded = torch.cat((prompt[None], base.get_input_embeddings()(ids)), dim=1)
+    labels = torch.tensor([agent.encoder.target(SAID[0])[0]])
+    with torch.inference_mode():
+        loss = base(inputs_embeds=embedded, labels=labels).loss
+        said = [base.config.decoder_start_token_id]
+        while len(said) < 6 and base.config.eos_token_id not in said:
+            said.append(int(base(inputs_embeds=embedded, decoder_input_ids=torch.tensor([said])).logits[0, -1].argmax()))
+    logprob, count = agent.logprobs(TALKS[:1])[0]
+    assert abs(-logprob - float(loss) * count) < 1e-3
+    (answer,) = agent.generate(ASKED[:1], GenerationSettings(max_new_tokens=5))
+    assert answer.text == agent.tokenizer.decode(said, skip_special_tokens=True).strip()
+
+
+def test_virtual_tokens_leave_room_for_themselves(models, cpu, tmp_path):
+    """BART here has 128 positions: a longer source loses its beginning to the virtual tokens too."""
+    from agentft.engine.heads import readable_length
+    from agentft.engine.seq2seq import Seq2SeqAgent
+
+    config = seq2seq.Seq2SeqConfig.model_validate({"strategy": {"prompt-tuning": {"tokens": 28}}, "epochs": 1})
+    size = readable_length(models["bart"].path, load_tokenizer(models["bart"]), 1000, config)
+    assert size == 100
+    assert readable_length(models["bart"].path, load_tokenizer(models["bart"]), 50, config) == 50
+    long = [Example(f"l{n}", (Message("user", "so " * 200), Message("assistant", SAID[n % 4]))) for n in range(4)]
+    job = job_for("bart", models["bart"], tmp_path, records=long, max_length=size, strategy=config.strategy.model_dump(by_alias=True))
+    result = train("bart", job)
+    agent = Seq2SeqAgent.load(models["bart"], result.adapter, cpu, job.config, 1000)
+    (answer,) = agent.generate([long[0].as_prompt()[0]], GenerationSettings(max_new_tokens=4))
+    assert not answer.error
+
+
 @pytest.mark.parametrize(
     ("kind", "strategy"),
     [
         ("clm", "lora"),
         ("mlm", "full"),
-        *(pytest.param(*one, marks=pytest.mark.slow) for one in (("mlm", "lora"), ("t5", "full"), ("bart", "lora"), ("t5", "lora"))),
+        *(
+            pytest.param(*one, marks=pytest.mark.slow)
+            for one in (("mlm", "lora"), ("mlm", FROZEN), ("t5", "full"), ("bart", "lora"), ("t5", FROZEN), ("bart", "prompt-tuning"))
+        ),
     ],
 )
 def test_an_interrupted_job_ends_with_the_same_weights(kind, strategy, models, tmp_path):
@@ -151,9 +267,9 @@ def test_an_encoder_decoder_learns_and_answers_by_beam_search(kind, models, cpu,
     result = train(kind, job)
     ref = replace(models[kind], path=str(result.model))
     agent = Seq2SeqAgent.load(ref, None, cpu, job.config, 64)
-    found = agent.generate(TALKS[:4], GenerationSettings(max_new_tokens=8, batch_size=3))
+    found = agent.generate(ASKED[:4], GenerationSettings(max_new_tokens=8, batch_size=3))
     assert [one.text for one in found] == SAID and {one.finish for one in found} == {"stop"}
-    assert agent.generate(TALKS[:4], GenerationSettings(max_new_tokens=2))[0].finish == "length"
+    assert agent.generate(ASKED[:4], GenerationSettings(max_new_tokens=2))[0].finish == "length"
     assert agent.chat([{"role": "user", "content": "say 2"}], GenerationSettings(max_new_tokens=8)) == SAID[2]
     with pytest.raises(DataError, match="temperature"):
         agent.generate(["say 1"], GenerationSettings(temperature=0.7))
