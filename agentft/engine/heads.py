@@ -11,6 +11,8 @@ from typing import Any
 
 from agentft.components import ModelRef
 from agentft.engine.profile import Profile
+from agentft.engine.score import unwrapped
+from agentft.engine.virtual import in_hidden_states, inputs, virtual_tokens
 from agentft.errors import DataError
 from agentft.labelled import Labelled, Prediction
 from agentft.render.heads import HeadEncoder, Window
@@ -113,17 +115,43 @@ def outputs(model: Any, task: Task, input_ids: Any, attention_mask: Any, types: 
     if task.name in ("classify", "regress"):
         if not task.causal:
             return model(**known).logits
-        inner = _plain(model)
-        hidden = getattr(inner, inner.base_model_prefix)(**known, use_cache=False).last_hidden_state
-        return inner.score(hidden[torch.arange(len(input_ids), device=input_ids.device), attention_mask.sum(1) - 1])
+        return at_last_token(model, **known)
     found = model(**known)
     values = found.logits if task.name == "tag" else torch.stack((found.start_logits, found.end_logits), -1)
     return values[:, -input_ids.shape[1] :]  # virtual tokens of prompt tuning stand in front
 
 
+def at_last_token(model: Any, input_ids: Any, attention_mask: Any, **known: Any) -> Any:
+    """What the head of a causal model gives for the last real token of each row, (B, C)."""
+    import torch
+
+    inner, body = unwrapped(model), _plain(model)
+    rows, last = torch.arange(len(input_ids), device=input_ids.device), in_hidden_states(inner) + attention_mask.sum(1) - 1
+    if not virtual_tokens(inner):
+        return at_every_token(model, input_ids=input_ids, attention_mask=attention_mask, **known)[rows, last]
+    hidden = getattr(body, body.base_model_prefix)(**inputs(inner, input_ids, attention_mask), use_cache=False).last_hidden_state
+    # Outside of the model's own forward nothing casts for a head in float32 on a body in bfloat16. Of it PEFT uses its copy, the last.
+    *_, weight = body.score.parameters()
+    return body.score(hidden[rows, last].to(weight.dtype))
+
+
+def at_every_token(model: Any, **given: Any) -> Any:
+    """What the head of a causal model gives for every token, (B, T, C).
+
+    The whole model is called: its wrapper brings mixed precision, and several processes together.
+    """
+    found: list[Any] = []
+    handle = _plain(model).score.register_forward_hook(lambda _module, _given, output: found.append(output))
+    try:
+        model(**given, use_cache=False)
+    finally:
+        handle.remove()
+    return found[0]
+
+
 def _plain(model: Any) -> Any:
     """The model inside of what PEFT or accelerate put around it; adapters are in its layers."""
-    model = getattr(model, "module", model)
+    model = unwrapped(model)
     return model.get_base_model() if hasattr(model, "peft_config") else model
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from agentft.components import ModelRef
+from agentft.engine.heads import at_every_token, at_last_token
 from agentft.engine.score import on_tree, pad, tree_inputs, unwrapped
 from agentft.engine.tree_attention import no_longer
-from agentft.engine.virtual import in_hidden_states, inputs, virtual_tokens
 from agentft.errors import DataError
 from agentft.records import Example
 
@@ -106,31 +106,10 @@ def last_scores(model: Any, input_ids: Any, attention_mask: Any, *, share_prefix
 
     def run(tree: Any) -> Any:
         ends = torch.stack([place[-1] for place in tree.places])
-        return _outputs(model, **tree_inputs(tree))[0, ends].squeeze(-1)
+        return at_every_token(model, **tree_inputs(tree))[0, ends].squeeze(-1)
 
     scores = on_tree(model, input_ids, attention_mask, run) if share_prefix else None
     if scores is not None:
         return scores
-    inner = unwrapped(model)
-    no_longer(inner)
-    last = in_hidden_states(inner) + attention_mask.sum(1) - 1
-    rows = torch.arange(len(input_ids), device=input_ids.device)
-    if virtual_tokens(inner):
-        body = inner.get_base_model()
-        hidden = getattr(body, body.base_model_prefix)(**inputs(inner, input_ids, attention_mask), use_cache=False).last_hidden_state
-        return body.score(hidden[rows, last]).squeeze(-1)
-    return _outputs(model, input_ids=input_ids, attention_mask=attention_mask)[rows, last].squeeze(-1)
-
-
-def _outputs(model: Any, **given: Any) -> Any:
-    """What the head gives for every position. The whole model is called, because in several processes its wrapper must be."""
-    inner = unwrapped(model)
-    found: list[Any] = []
-    handle = (inner.get_base_model() if hasattr(inner, "get_base_model") else inner).score.register_forward_hook(
-        lambda _module, _given, output: found.append(output)
-    )
-    try:
-        model(**given, use_cache=False)
-    finally:
-        handle.remove()
-    return found[0]
+    no_longer(unwrapped(model))
+    return at_last_token(model, input_ids, attention_mask).squeeze(-1)

@@ -143,8 +143,6 @@ def head_on(job: TrainJob, profile: Profile, task: Task) -> Any:
     strategy = job.config.strategy
     if job.adapter is not None:
         raise TrainingError("the stage before this one left an adapter, on which no head can be put; set `strategy: full` there")
-    if strategy.virtual and task.causal:
-        raise TrainingError(f"strategy: {strategy.name} with a head needs an encoder; on a chat model use lora")
     dtype, further = frozen_dtype(strategy, profile), quantisation(strategy, profile)
     model = load_head(job.model.path, task, profile, dtype, job.pad_token_id, job.model.reference, **further)
     model, config = with_strategy(model, strategy, task_type=_TYPES[task.name], heads=head_modules(model), job_seed=job.seed)

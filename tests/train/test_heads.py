@@ -10,6 +10,7 @@ from tiny import tiny_encoder
 
 from agentft.engine.heads import HeadModel, head_modules, is_causal, load_head
 from agentft.labelled import Labelled
+from agentft.render.heads import HeadEncoder
 from agentft.train.heads import train
 
 
@@ -85,6 +86,48 @@ def test_every_strategy_moves_what_it_names_and_the_head(kind, strategy, encoder
             n for n in body if "layer.1." in n and "only" not in str(strategy) and strategy != {"freeze": "head-only"}
         }
     assert not any(one.error for one in found.predict(KINDS[kind][1]))
+
+
+@pytest.mark.parametrize("kind", ["classify", *(pytest.param(kind, marks=SLOW) for kind in ("regress", "several", "tag", "span"))])
+@pytest.mark.parametrize("strategy", ["prompt-tuning", "prefix-tuning"])
+def test_a_head_on_a_chat_model_learns_with_virtual_tokens(kind, strategy, tiny_ref, cpu, tmp_path):
+    import torch
+    from safetensors.torch import load_file
+
+    result = train(job_for(kind, tiny_ref, tmp_path, strategy={strategy: {"tokens": 3}}, epochs=4, learning_rate=0.05))
+    kept = load_file(result.adapter / "adapter_model.safetensors")
+    assert sum(tensor.numel() for tensor in kept.values()) == result.trainable < result.total, "virtual tokens and head, nothing else"
+    assert result.metrics["final_loss"] < result.metrics["first_loss"]
+    found = HeadModel.load(tiny_ref, result.adapter, cpu)
+    rows = KINDS[kind][1]
+    together = found.predict(rows)
+    assert not any(one.error for one in together)
+    same = (lambda label: pytest.approx(label, rel=1e-4)) if kind == "regress" else (lambda label: label)
+    for one in together[:3]:
+        assert one.label == same(found.predict([one.row])[0].label), "padding and other rows change nothing"
+    if (kind, strategy) != ("classify", "prompt-tuning"):
+        return
+    # By hand, without PEFT: the learned vectors in front, and the head at the last token.
+    plain = load_head(tiny_ref.path, found.task, cpu, "float32", 2)
+    (prompt,), (head,) = ([value for name, value in kept.items() if part in name] for part in ("prompt", "score"))
+    ids = torch.tensor([HeadEncoder(found.tokenizer, found.task).windows(rows[0])[0].input_ids])
+    embedded = torch.cat((prompt[None], plain.get_input_embeddings()(ids)), dim=1)
+    with torch.inference_mode():
+        logits = plain.model(inputs_embeds=embedded).last_hidden_state[0, -1] @ head.T
+    shares = logits.softmax(-1).tolist()
+    assert together[0].scores == pytest.approx(dict(zip(found.task.labels, shares, strict=True)), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["classify", pytest.param("tag", marks=SLOW), pytest.param("span", marks=SLOW)])
+@pytest.mark.parametrize("strategy", ["full", "lora", "prompt-tuning", "prefix-tuning"])
+def test_a_head_on_a_chat_model_learns_in_bfloat16(kind, strategy, tiny_ref, cpu, tmp_path):
+    """The head is kept in float32 and a frozen body in bfloat16; what computes in which must not meet without a cast."""
+    job = job_for(kind, tiny_ref, tmp_path, strategy=strategy, epochs=4, learning_rate=0.02)
+    result = train(replace(job, device={**job.device, "train_dtype": "bf16"}))
+    assert result.metrics["final_loss"] < result.metrics["first_loss"]
+    half = replace(cpu, train_dtype="bfloat16", decode_dtype="bfloat16")
+    found = HeadModel.load(tiny_ref, result.adapter or result.model, half).predict(KINDS[kind][1])
+    assert len(found) == 16 and not any(one.error for one in found)
 
 
 @SLOW
