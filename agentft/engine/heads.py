@@ -91,6 +91,9 @@ def readable_length(path: str, tokenizer: Any, wanted: int, options: Any = None)
     """``wanted``, or the tokens of a row that the model at ``path`` can read if these are fewer.
 
     Virtual tokens that a trainer's ``options`` put in front of each row take their share of the model's positions.
+
+    Raises:
+        DataError: they leave no room.
     """
     import json
 
@@ -98,7 +101,10 @@ def readable_length(path: str, tokenizer: Any, wanted: int, options: Any = None)
     # RoBERTa's positions begin behind the padding token: the tokenizer knows how many are left.
     readable = min(int(limit), tokenizer.model_max_length) if limit else tokenizer.model_max_length
     strategy = getattr(options, "strategy", None)
-    return min(wanted, readable - (strategy.virtual if strategy is not None else 0))
+    virtual = strategy.virtual if strategy is not None else 0
+    if virtual >= readable:
+        raise DataError(f"strategy: {virtual} virtual tokens leave no room for a text in the {readable} tokens that the model can read")
+    return min(wanted, readable - virtual)
 
 
 def outputs(model: Any, task: Task, input_ids: Any, attention_mask: Any, types: Any) -> Any:

@@ -210,6 +210,9 @@ def test_virtual_tokens_leave_room_for_themselves(models, cpu, tmp_path):
     size = readable_length(models["bart"].path, load_tokenizer(models["bart"]), 1000, config)
     assert size == 100
     assert readable_length(models["bart"].path, load_tokenizer(models["bart"]), 50, config) == 50
+    crowded = seq2seq.Seq2SeqConfig.model_validate({"strategy": {"prompt-tuning": {"tokens": 128}}})
+    with pytest.raises(DataError, match="128 virtual tokens leave no room for a text in the 128 tokens"):
+        readable_length(models["bart"].path, load_tokenizer(models["bart"]), 1000, crowded)
     long = [Example(f"l{n}", (Message("user", "so " * 200), Message("assistant", SAID[n % 4]))) for n in range(4)]
     job = job_for("bart", models["bart"], tmp_path, records=long, max_length=size, strategy=config.strategy.model_dump(by_alias=True))
     result = train("bart", job)
