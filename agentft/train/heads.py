@@ -31,7 +31,9 @@ class HeadOptions(LoopOptions):
     )
     batch_size: int = Field(32, ge=1, description="Rows per optimiser step, over all devices.")
     learning_rate: float | None = Field(
-        None, gt=0, description="Peak rate. Default: 5e-5 where the body moves, 1e-3 with lora and `freeze: head-only`."
+        None,
+        gt=0,
+        description="Peak rate. Default: 5e-5 where the body moves, 1e-3 with lora and `freeze: head-only`, 5e-3 with virtual tokens.",
     )
     max_length: int | None = Field(None, ge=8, description="Tokens of a row; default: data.max_length, or what the model can read.")
     loss: PartUse | None = Field(None, description="A loss: its name, or a mapping with `use`; default: that of the task.")
@@ -43,8 +45,9 @@ class HeadOptions(LoopOptions):
 
     @property
     def rate(self) -> float:
-        freeze = self.strategy.freeze
-        return self.learning_rate or (1e-3 if freeze and freeze.only else self.strategy.rate(5e-5, 1e-3))
+        freeze, own = self.strategy.freeze, self.learning_rate
+        # The head learns at the same rate: what suits virtual tokens alone, a hundred times LoRA's, is too much for it.
+        return own or (5e-3 if self.strategy.virtual else 1e-3 if freeze and freeze.only else self.strategy.rate(5e-5, 1e-3))
 
 
 Weights = Literal["balanced"] | dict[str, float]

@@ -187,3 +187,13 @@ def test_head_modules_are_what_is_not_the_body(encoder, tiny_ref, cpu):
     assert head_modules(load_head(encoder.path, task, cpu, "float32", 0)) == ["classifier"]
     assert head_modules(load_head(tiny_ref.path, task, cpu, "float32", 2)) == ["score"]
     assert is_causal(tiny_ref.path) and not is_causal(encoder.path)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "rate"),
+    [("full", 5e-5), ("lora", 1e-3), ({"freeze": "head-only"}, 1e-3), ("prompt-tuning", 5e-3), ("prefix-tuning", 5e-3)],
+)
+def test_the_default_rate_suits_what_moves(strategy, rate):
+    from agentft.train.heads import ClassifyConfig
+
+    assert ClassifyConfig.model_validate({"strategy": strategy}).rate == rate
