@@ -11,7 +11,7 @@ from typing import Any
 
 from agentft.components import ModelRef
 from agentft.engine.profile import Profile
-from agentft.engine.score import unwrapped
+from agentft.engine.score import bare, unwrapped
 from agentft.engine.virtual import in_hidden_states, inputs, virtual_tokens
 from agentft.errors import DataError
 from agentft.labelled import Labelled, Prediction
@@ -116,7 +116,7 @@ def outputs(model: Any, task: Task, input_ids: Any, attention_mask: Any, types: 
     import torch
 
     known: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
-    if _reads_types(_plain(model).__class__):
+    if _reads_types(bare(model).__class__):
         known["token_type_ids"] = types
     if task.name in ("classify", "regress"):
         if not task.causal:
@@ -131,7 +131,7 @@ def at_last_token(model: Any, input_ids: Any, attention_mask: Any, **known: Any)
     """What the head of a causal model gives for the last real token of each row, (B, C)."""
     import torch
 
-    inner, body = unwrapped(model), _plain(model)
+    inner, body = unwrapped(model), bare(model)
     rows, last = torch.arange(len(input_ids), device=input_ids.device), in_hidden_states(inner) + attention_mask.sum(1) - 1
     if not virtual_tokens(inner):
         return at_every_token(model, input_ids=input_ids, attention_mask=attention_mask, **known)[rows, last]
@@ -147,18 +147,12 @@ def at_every_token(model: Any, **given: Any) -> Any:
     The whole model is called: its wrapper brings mixed precision, and several processes together.
     """
     found: list[Any] = []
-    handle = _plain(model).score.register_forward_hook(lambda _module, _given, output: found.append(output))
+    handle = bare(model).score.register_forward_hook(lambda _module, _given, output: found.append(output))
     try:
         model(**given, use_cache=False)
     finally:
         handle.remove()
     return found[0]
-
-
-def _plain(model: Any) -> Any:
-    """The model inside of what PEFT or accelerate put around it; adapters are in its layers."""
-    model = unwrapped(model)
-    return model.get_base_model() if hasattr(model, "peft_config") else model
 
 
 @functools.cache

@@ -134,6 +134,12 @@ def unwrapped(model: Any) -> Any:
     return extract_model_from_parallel(model)
 
 
+def bare(model: Any) -> Any:
+    """The model of transformers inside of what PEFT and accelerate put around it; adapters are in its layers."""
+    model = unwrapped(model)
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def _row_logits(model: Any, input_ids: Any, attention_mask: Any, mask: Any) -> Any:
     """(N, V): logits at the positions of ``mask`` (B, T)."""
     import torch.nn.functional as F

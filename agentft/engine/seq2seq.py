@@ -31,9 +31,9 @@ def target_losses(model: Any, input_ids: Any, attention_mask: Any, labels: Any, 
     """
     import torch.nn.functional as F
 
-    plain = getattr(model, "module", model)
-    plain = plain.get_base_model() if hasattr(plain, "peft_config") else plain
-    shifted = plain.prepare_decoder_input_ids_from_labels(labels)
+    from agentft.engine.score import bare
+
+    shifted = bare(model).prepare_decoder_input_ids_from_labels(labels)
     logits = model(input_ids=input_ids, attention_mask=attention_mask, decoder_input_ids=shifted, use_cache=False).logits
     kept = labels != -100
     losses = F.cross_entropy(logits[kept].float(), labels[kept], reduction="none", label_smoothing=smoothing)

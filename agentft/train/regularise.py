@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from agentft.engine.score import bare
 from agentft.errors import TrainingError
-from agentft.train.structure import inner
 
 # What the families call it: on embeddings, hidden states and residuals, attention weights, and in front of a classifier.
 FIELDS = (
@@ -39,7 +39,7 @@ def set_dropout(model: Any, rate: float) -> list[str]:
     """
     from torch import nn
 
-    body = inner(model)
+    body = bare(model)
     config = body.config.get_text_config()
     # None is the default of classifier_dropout: BERT takes hidden_dropout_prob in its place.
     found = [name for name in FIELDS if hasattr(config, name) and not isinstance(getattr(config, name), bool)]

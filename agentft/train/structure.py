@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from agentft.engine.score import bare
 from agentft.errors import TrainingError
 
 
@@ -23,12 +24,15 @@ def stacks(model: Any) -> list[tuple[str, int]]:
     outer = [(name, count) for name, count in lists if not any(name.startswith(f"{other}.") for other, _ in lists)]
     if not outer:
         raise TrainingError(f"{type(model).__name__} has no list of layers, so `layers` and `layer_decay` cannot be used with it")
-    body = inner(model)
-    if not getattr(body.config, "is_encoder_decoder", False):
-        return [max(outer, key=lambda item: item[1])]
     names = {module: name for name, module in model.named_modules()}
-    sides = [f"{names[side]}." for side in (body.get_encoder(), body.get_decoder())]
-    return [max((item for item in outer if item[0].startswith(side)), key=lambda item: item[1]) for side in sides]
+    within = [f"{names[side]}." for side in sides(model)] or [""]
+    return [max((item for item in outer if item[0].startswith(start)), key=lambda item: item[1]) for start in within]
+
+
+def sides(model: Any) -> tuple[Any, ...]:
+    """Encoder and decoder of an encoder-decoder; nothing for any other model."""
+    body = bare(model)
+    return (body.get_encoder(), body.get_decoder()) if getattr(body.config, "is_encoder_decoder", False) else ()
 
 
 def layer_of(name: str, found: Sequence[tuple[str, int]]) -> tuple[int, int] | None:
@@ -51,7 +55,7 @@ def embedding_names(model: Any) -> set[str]:
     """
     from torch import nn
 
-    body = inner(model)
+    body = bare(model)
     token = body.get_input_embeddings()
     modules = dict(body.named_modules())
     name = next(key for key, module in modules.items() if module is token)
@@ -60,9 +64,7 @@ def embedding_names(model: Any) -> set[str]:
         found = {id(parameter) for parameter in modules[parent].parameters()}
     else:
         siblings = [child for child in modules[parent].children() if isinstance(child, nn.Embedding)]
-        if getattr(body.config, "is_encoder_decoder", False):
-            sides = (body.get_encoder(), body.get_decoder())
-            siblings += [child for side in sides for name, child in side.named_children() if "embed" in name]
+        siblings += [child for side in sides(model) for name, child in side.named_children() if "embed" in name]
         found = {id(parameter) for child in [token, *siblings] for parameter in child.parameters()}
     return {key for key, parameter in model.named_parameters() if id(parameter) in found}
 
@@ -77,7 +79,7 @@ def head_names(model: Any, heads: Sequence[str]) -> set[str]:
     if wanted:
         found = {name for name, _ in model.named_parameters() if wanted & set(name.split("."))}
     else:
-        output = inner(model).get_output_embeddings()
+        output = bare(model).get_output_embeddings()
         mine = {id(parameter) for parameter in output.parameters()} if output is not None else set()
         found = {name for name, parameter in model.named_parameters() if id(parameter) in mine}
     if not found:
@@ -87,7 +89,7 @@ def head_names(model: Any, heads: Sequence[str]) -> set[str]:
 
 def tied(model: Any) -> bool:
     """Whether the output layer and the token embeddings are one tensor."""
-    body = inner(model)
+    body = bare(model)
     output = body.get_output_embeddings()
     return output is not None and output.weight is body.get_input_embeddings().weight
 
@@ -95,8 +97,3 @@ def tied(model: Any) -> bool:
 def causal(model: Any) -> bool:
     """Whether a position sees only those before it, by what the attention modules say of themselves."""
     return any(getattr(module, "is_causal", False) is True for module in model.modules())
-
-
-def inner(model: Any) -> Any:
-    """The model of transformers inside of a PEFT model."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from agentft.engine.digest import write_json
+from agentft.engine.score import bare
 from agentft.errors import TrainingError
-from agentft.train.structure import embedding_names, inner, layer_of, stacks
+from agentft.train.structure import embedding_names, layer_of, stacks
 
 LARGEST = 20e9  # bytes that are taken without being asked
 BATCH_TOKENS = 4096
@@ -77,7 +78,7 @@ class Trunk:
 
     def __init__(self, trainer: Any, layers: Sequence[Any], lengths: dict[bool, Sequence[int]], folder: Path, dtype: str):
         self.trainer, self.layers, self.lengths, self.folder, self.dtype = trainer, list(layers), lengths, folder, dtype
-        config = inner(trainer.model).config.get_text_config()
+        config = bare(trainer.model).config.get_text_config()
         self.width = int(config.hidden_size)
         self.states: dict[bool, Any] = {}
         self.starts: dict[bool, list[int]] = {}
@@ -213,7 +214,7 @@ def why_not(trainer: Any, layers: Sequence[Any], size: int, folder: Path, epochs
         return "gradient checkpointing is on"
     if epochs <= 1:
         return "with one epoch every state is used once"
-    if getattr(inner(trainer.model).config, "is_encoder_decoder", False):
+    if getattr(bare(trainer.model).config, "is_encoder_decoder", False):
         return "the model has two stacks of layers"
     if size > LARGEST:
         return f"it would take {size / 1e9:.1f} GB, more than {LARGEST / 1e9:.0f}"
